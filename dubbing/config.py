@@ -1,0 +1,107 @@
+"""Settings: read once from the environment (and an optional .env file), frozen, every field documented.
+
+The only module that looks at the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dubbing.errors import SettingsError
+
+TEST_PREFIX = "DUBBING_TEST_"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside. A setting exists only where no default serves everybody."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    output_dir: Path = Field(
+        Path("Output"),
+        validation_alias="DUBBING_OUTPUT_DIR",
+        description="Folder that holds one folder per job. On a cluster every node mounts it at the same path.",
+    )
+    log_dir: Path = Field(
+        Path("logs"), validation_alias="DUBBING_LOG_DIR", description="Folder for the logs of the program itself."
+    )
+    state_dir: Path | None = Field(
+        None,
+        validation_alias="DUBBING_STATE_DIR",
+        description="Folder for databases and for the address of a running server; default is _state in the output folder.",
+    )
+    quality: Literal["auto", "draft", "good", "best"] = Field(
+        "auto",
+        validation_alias="DUBBING_QUALITY",
+        description="The one dial: draft needs no downloads, good and best need model weights, auto takes the best that is here.",
+    )
+    max_duration_min: int = Field(
+        240,
+        ge=1,
+        le=1440,
+        validation_alias="DUBBING_MAX_DURATION_MIN",
+        description="Longest video accepted, minutes; guards the disk against forged and endless files.",
+    )
+    commercial_safe: bool = Field(
+        False,
+        validation_alias="DUBBING_COMMERCIAL_SAFE",
+        description="Refuse engines whose licence forbids commercial use of program, weights or outputs.",
+    )
+    ray_address: str | None = Field(
+        None,
+        validation_alias="RAY_ADDRESS",
+        description="A running Ray cluster to join (host:port); unset starts a private local Ray.",
+    )
+    serve_config: Path | None = Field(
+        None,
+        validation_alias="DUBBING_SERVE_CONFIG",
+        description="Serve config to deploy; default is serve_configs/laptop.yaml of the installation.",
+    )
+
+    @property
+    def state(self) -> Path:
+        """Where the state databases are."""
+        return self.state_dir or self.output_dir / "_state"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values come in through `load` alone, so that nothing is read twice."""
+        return (init_settings,)
+
+
+def load(env: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
+    """Read the settings; `env` (default: this process's environment) wins over `env_file`. Raises SettingsError."""
+    found: dict[str, str] = {}
+    if env_file is not None and env_file.is_file():
+        found |= {k: v for k, v in dotenv_values(env_file).items() if v is not None}
+    found |= dict(os.environ if env is None else env)
+    names = {str(f.validation_alias) for f in Settings.model_fields.values()}
+    for key in sorted(found):
+        if key.startswith("DUBBING_") and not key.startswith(TEST_PREFIX) and key not in names:
+            near = difflib.get_close_matches(key, sorted(names), 1)
+            fix = f"Did you mean {near[0]}?" if near else "Unset it; docs/settings.md lists what exists."
+            raise SettingsError(key=key, value=found[key], expected="no such setting exists", fix=fix)
+    values = {key: value for key, value in found.items() if key in names and value != ""}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        raise SettingsError(
+            key=key, value=values.get(key), expected=first["msg"], fix="Correct it or unset it for the default."
+        ) from error

@@ -1,0 +1,1 @@
+"""Engines: Protocols, choice, batching, and one file per engine."""

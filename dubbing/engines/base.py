@@ -1,0 +1,201 @@
+"""What an engine is: batch-first, synchronous inside, asynchronous to its callers.
+
+Three families speak the same language: in-process engines (`LocalClient`), Ray Serve replicas (`cluster.clients`) and the fakes.
+A stage only ever sees `EngineClient` and cannot tell which it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+from dubbing.types import Int16Audio, Segment, Speech, Voice
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+Kind = Literal["transcribe", "align", "translate", "speak"]
+KINDS: tuple[Kind, ...] = ("transcribe", "align", "translate", "speak")
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeItem:
+    """Up to about 30 s of speech to recognise."""
+
+    audio: Int16Audio
+    """Mono, 16 kHz, shape (samples,)."""
+    offset_ms: int
+    """Where the piece starts in the job's audio; the answer's times include it."""
+    language: str
+    """BCP-47 tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlignItem:
+    """Speech and the words that are said in it, to be timed."""
+
+    audio: Int16Audio
+    """Mono, 16 kHz, shape (samples,)."""
+    offset_ms: int
+    language: str
+    text: str
+    """Plain text; line breaks part paragraphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said in one TranscribeItem or AlignItem."""
+
+    segments: tuple[Segment, ...]
+    """In order, times from the start of the job's audio; empty when nothing was recognised."""
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class TranslateItem:
+    """One line to translate."""
+
+    text: str
+    source: str
+    """BCP-47 tag."""
+    target: str
+    """BCP-47 tag."""
+    before: tuple[str, ...] = ()
+    """Source text of the lines before it, nearest last; engines without context ignore it."""
+    after: tuple[str, ...] = ()
+    max_chars: int | None = None
+    """Length budget from the timing plan; engines that cannot shorten ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """One translated line."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakItem:
+    """One line to speak."""
+
+    text: str
+    language: str
+    """BCP-47 tag."""
+    voice: str
+    """Voice id of the engine."""
+    rate: float = 1.0
+    """Relative to the voice's natural rate; engines without rate control ignore it and answer with rate 1.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Facts about a loaded engine, for reports, fingerprints and choice."""
+
+    name: str
+    kind: Kind
+    version: str
+    """Version of program and weights together: a change makes lines again."""
+    licence: str
+    """SPDX id of the program."""
+    weights_licence: str = ""
+    """SPDX id or name of the weights' licence; empty when there are no separate weights."""
+    commercial_use: bool = True
+    """False when licence of program, weights or outputs forbids it."""
+    deterministic: bool = True
+    """Same input, same output, byte for byte."""
+    max_batch: int = 8
+    """Most items `run` takes at once."""
+    rate_range: tuple[float, float] = (1.0, 1.0)
+    """speak only: rates the engine can speak at itself, relative to natural."""
+    quality: Literal["draft", "good", "best"] = "draft"
+    note: str = ""
+    """A sentence a user should read, such as 'a draft recogniser'."""
+
+
+class Engine(Protocol[In, Out]):
+    """A loaded model. One thread calls it, one batch at a time."""
+
+    info: EngineInfo
+
+    def run(self, items: Sequence[In]) -> Sequence[Out]:
+        """Answer a batch in order; raise for the whole batch (the batcher finds the bad item by halving)."""
+        ...
+
+    def bucket(self, item: In) -> Hashable:
+        """Items of one batch share a bucket (a language pair, say); return None when any mix will do."""
+        ...
+
+    def close(self) -> None:
+        """End child processes and free memory; calling twice is fine."""
+        ...
+
+
+class EngineClient(Protocol[In, Out]):
+    """What a stage holds: an engine somewhere."""
+
+    info: EngineInfo
+
+    async def __call__(self, item: In, *, lane: str) -> Out:
+        """Answer one item; `lane` is the job, so that jobs take turns in a shared batch."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the engine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Whether an engine could be loaded here, found out without importing or starting it."""
+
+    ok: bool
+    reason: str = ""
+    """Why not, as the end of a sentence."""
+    install: str = ""
+    """The command that mends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Languages:
+    """What an engine can do, by BCP-47 primary language."""
+
+    pairs: frozenset[tuple[str, str]] = frozenset()
+    """translate: (source, target); others: (language, language)."""
+    any: bool = False
+    """True when the engine takes any language."""
+
+    def can(self, source: str, target: str) -> bool:
+        """Whether `source` -> `target` (equal for kinds other than translate) is offered; region subtags are ignored."""
+        return self.any or (source.split("-")[0].lower(), target.split("-")[0].lower()) in self.pairs
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """An engine as the registry knows it, before anything heavy is imported. Entry-point group `dubbing.engines`."""
+
+    name: str
+    kind: Kind
+    quality: Literal["draft", "good", "best"]
+    summary: str
+    licence: str
+    commercial_use: bool
+    locate: Callable[[], Located]
+    languages: Callable[[], Languages]
+    load: Callable[[Mapping[str, Any]], Engine[Any, Any]]
+    """Imports and loads; options are the engine's own, from the serve config."""
+    voices: Callable[[str], list[Voice]] = field(default=lambda language: [])
+    """speak only: voices for a language, best first."""
+    hidden: bool = False
+    """True for doubles: found by name only, never chosen."""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The engine clients of one job; a kind the job does not need is None."""
+
+    transcribe: EngineClient[TranscribeItem, Transcript] | None = None
+    align: EngineClient[AlignItem, Transcript] | None = None
+    translate: Mapping[str, EngineClient[TranslateItem, Translation]] = field(default_factory=dict)
+    """By target language."""
+    speak: Mapping[str, EngineClient[SpeakItem, Speech]] = field(default_factory=dict)
+    """By target language."""

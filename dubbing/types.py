@@ -1,0 +1,153 @@
+"""Frozen values that cross borders between rooms: integer milliseconds, BCP-47 tags, numpy audio with its sample rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Quality = Literal["auto", "draft", "good", "best"]
+Int16Audio = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One spoken word."""
+
+    start_ms: int
+    """From the start of the job's audio."""
+    end_ms: int
+    """Not before start_ms."""
+    text: str
+    """As the engine wrote it, without spaces around it."""
+    confidence: float | None = None
+    """Posterior probability 0..1 from the recogniser; None when words were given by the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech as a recogniser or a subtitle file gives it."""
+
+    start_ms: int
+    end_ms: int
+    text: str
+    words: tuple[Word, ...] = ()
+    """Empty when only the segment's own times are known."""
+    speaker: str | None = None
+    """Diarization label, or the name a subtitle gave; None when nobody said."""
+    confidence: float | None = None
+    """Mean word posterior 0..1; None when it was not recognised but given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The unit of work: what one speaker says in one breath, translated, spoken and placed as a whole."""
+
+    index: int
+    """0-based position in the job."""
+    start_ms: int
+    end_ms: int
+    text: str
+    """In the source language, or in the target language when a translation was supplied."""
+    speaker: str = "S1"
+    confidence: float | None = None
+    """As in Segment."""
+
+    @property
+    def duration_ms(self) -> int:
+        """Length of the source line, ms."""
+        return self.end_ms - self.start_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A voice an engine can speak with."""
+
+    id: str
+    """Name the engine knows it by, such as `es+f2`."""
+    engine: str
+    language: str
+    """BCP-47 tag; `mul` when the voice speaks any language of its engine."""
+    name: str = ""
+    """What a user sees."""
+    natural: bool = True
+    """False for a robotic voice, which may be hurried further (timing.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Audio of one spoken line."""
+
+    audio: Int16Audio
+    """Mono, shape (samples,)."""
+    sample_rate: int
+    """Hz."""
+    rate: float = 1.0
+    """Rate it was spoken at, relative to the voice's natural one."""
+
+    @property
+    def duration_ms(self) -> int:
+        """Length of the audio, ms, rounded down."""
+        return int(self.audio.shape[0] * 1000 // self.sample_rate)
+
+
+class Stage(str, Enum):
+    """The stages of a job, in order."""
+
+    INGEST = "ingest"
+    TRANSCRIBE = "transcribe"
+    SCRIPT = "script"
+    TRANSLATE = "translate"
+    SPEAK = "speak"
+    FIT = "fit"
+    MIX = "mix"
+    PACKAGE = "package"
+    INSPECT = "inspect"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One full, idempotent state of a stage, for terminals, pages and event streams."""
+
+    stage: Stage
+    target: str | None
+    """Target language; None for stages done once per job."""
+    done: int
+    """Units finished: lines, or 0..100 for stages that have no lines."""
+    total: int
+    eta_s: float | None = None
+    """Seconds to the end of the stage, from its own pace; None until known."""
+    note: str = ""
+    """Why something was chosen or is waiting, for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class DubRequest:
+    """Everything a user asked of one job."""
+
+    source: Path
+    targets: tuple[str, ...]
+    """BCP-47 tags, in the order they were asked for; the first is the default track."""
+    output_dir: Path
+    """Folder that holds the job's folder."""
+    source_language: str = "en"
+    """BCP-47 tag of the speech in the source."""
+    quality: Quality = "auto"
+    transcript: Path | None = None
+    """SRT, VTT, ASS or plain text in the source language."""
+    translations: dict[str, Path] = field(default_factory=dict)
+    """Target language -> subtitle file that replaces recognition and translation."""
+    start_ms: int | None = None
+    end_ms: int | None = None
+    audio_track: int = 1
+    """1 is the first audio track."""
+    keep_background: bool = True
+    """Keep the original sound, ducked under the dub; False leaves only the dub."""
+    engines: dict[str, str] = field(default_factory=dict)
+    """Kind -> engine name, where the user insisted on one."""
+    voices: dict[str, str] = field(default_factory=dict)
+    """Speaker label, or `*` -> voice id."""
