@@ -151,3 +151,58 @@ class DubRequest:
     """Kind -> engine name, where the user insisted on one."""
     voices: dict[str, str] = field(default_factory=dict)
     """Speaker label, or `*` -> voice id."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """The engine that will do one kind of work in a job."""
+
+    kind: str
+    """transcribe, align, translate or speak."""
+    name: str
+    """As registered; `apertium`, say."""
+    reason: str
+    """Why this one, for the user."""
+    target: str | None = None
+    """Target language for translate and speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request with every choice made: all that a pipeline needs, wherever it runs."""
+
+    id: str
+    """12 hex digits from the source's content, range and audio track: the same input is the same job."""
+    request: DubRequest
+    folder: Path
+    """The job's folder."""
+    source_id: str
+    """Identity of the source file's content."""
+    source_language: str
+    """BCP-47 tag, resolved."""
+    engines: tuple[EngineChoice, ...]
+    voices: dict[str, Voice]
+    """By target language: the voice used where the request names none."""
+    loudness_lufs: float = -16.0
+    """Integrated loudness of the result, LUFS."""
+    true_peak_dbtp: float = -1.5
+    """Ceiling of the result's true peak, dBTP."""
+    max_duration_min: int = 240
+    """Longest source accepted, minutes."""
+
+    def engine(self, kind: str, target: str | None = None) -> EngineChoice | None:
+        """The choice for a kind (and target language)."""
+        return next((c for c in self.engines if c.kind == kind and c.target == target), None)
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job ended."""
+
+    state: Literal["done", "done_with_warnings"]
+    files: dict[str, list[Path]]
+    """Target language -> its videos (MP4 first where there is one), then its subtitles."""
+    report: Path
+    """report.json."""
+    warnings: tuple[str, ...] = ()
+    """What the user should look at, a sentence each."""

@@ -1,0 +1,135 @@
+"""One job from source to dub: the stages in order, streamed line by line.
+
+    ingest -> transcribe -> script -> per target: translate -> speak -> fit -> mix -> package -> inspect
+
+Every start is a resume: a stage looks up the fingerprint of what it is about to make before it makes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from dubbing import subtitles
+from dubbing.artifacts import JobFolder
+from dubbing.engines.base import Engines
+from dubbing.errors import DubbingError, WorkError
+from dubbing.stages import script as scripting
+from dubbing.stages import transcribe
+from dubbing.stages.context import Context, Feed, Leaf, together
+from dubbing.stages.edits import Edits
+from dubbing.stages.ingest import Ingested, ingest
+from dubbing.stages.inspect import inspect
+from dubbing.stages.mix import mix
+from dubbing.stages.package import Finished, package
+from dubbing.stages.target import Target
+from dubbing.types import Job, JobResult, Line, Progress, Segment, Stage
+
+logger = logging.getLogger(__name__)
+
+
+async def run(job: Job, engines: Engines, leaf: Leaf, report: Callable[[Progress], None]) -> JobResult:
+    """Run a job to its end. Raises a DubbingError that says what happened; everything finished so far is kept."""
+    folder = JobFolder(job.folder)
+    context = Context(job, folder, engines, leaf, report, logging.getLogger("dubbing.job"))
+    try:
+        with folder.journal(context.log):
+            return await _stages(context)
+    except DubbingError:
+        raise
+    except Exception as error:  # the stage border: whatever escapes a stage reaches the user as an error with a code
+        logger.exception("job %s failed", job.id)
+        raise WorkError(stage="pipeline", detail=f"{type(error).__name__}: {error}") from error
+
+
+async def _stages(context: Context) -> JobResult:
+    request, names = context.job.request, Names(context.job)
+    source = await ingest(context)
+    spoken: Feed[Line] = Feed()
+    own = {tag: _given(context, source, tag) for tag in request.targets if tag in request.translations}
+    shared = [tag for tag in request.targets if tag not in own]
+    context.log.info("job %s: %s -> %s", context.job.id, request.source.name, ", ".join(request.targets))
+
+    async def one(tag: str) -> Finished:
+        edits = Edits(context, tag, names.subtitle(tag))
+        edits.collect()
+        lines = own.get(tag, spoken)
+        dubbed = await Target(context, tag, source.duration_ms).run(lines, edits)
+        cues = [
+            Segment(line.start_ms, max(line.end_ms, placed.placement.end_ms if placed else 0), text.text, speaker=line.speaker)
+            for line, text, placed in zip(dubbed.lines, dubbed.texts, dubbed.placed, strict=True)
+            if text.text.strip()
+        ]
+        edits.write(dubbed.lines, dubbed.texts, subtitles.apart(cues))
+        return Finished(tag, dubbed, await mix(context, tag, source, dubbed.placed))
+
+    async def listen() -> list[Line]:
+        lines: list[Line] = []
+        try:
+            if shared or request.transcript is not None:
+                async for segments in transcribe.segments(context, source):
+                    fresh = scripting.script(segments, len(lines))
+                    lines.extend(fresh)
+                    spoken.extend(fresh)
+            return lines
+        finally:
+            spoken.close()
+
+    lines, *finished = await together(listen(), *map(one, request.targets))
+    _write_source_subtitles(context, lines, names)
+    files = await package(context, source, finished, names)
+    result = inspect(context, source, lines, finished, files, names)
+    folder = context.folder
+    folder.sweep()
+    return result
+
+
+def _given(context: Context, source: Ingested, tag: str) -> Feed[Line]:
+    """The lines of a translation the user gave."""
+    cues = subtitles.read(context.job.request.translations[tag])
+    feed: Feed[Line] = Feed()
+    feed.extend(scripting.verbatim(transcribe.clip_to_range(cues, source)))
+    feed.close()
+    return feed
+
+
+def _write_source_subtitles(context: Context, lines: list[Line], names: Names) -> None:
+    if lines:
+        cues = [Segment(line.start_ms, line.end_ms, line.text, speaker=line.speaker) for line in lines]
+        path = names.subtitle(context.job.source_language)
+        subtitles.write(path, subtitles.apart(cues))
+        subtitles.write(path.with_suffix(".vtt"), subtitles.apart(cues))
+    context.report_stage(Stage.SCRIPT, len(lines), len(lines))
+
+
+class Names:
+    """Where a job's results go: `talk/talk.es.mp4`, `talk/talk.mkv`, `talk/talk.es.srt`, ..."""
+
+    def __init__(self, job: Job) -> None:
+        self._stem = job.folder / job.folder.name
+
+    def _with(self, suffix: str) -> Path:
+        return self._stem.with_name(self._stem.name + suffix)
+
+    def video(self, tag: str, audio_only: bool) -> Path:
+        """The file for phones: MP4, or M4A when there are no pictures."""
+        return self._with(f".{tag}.m4a" if audio_only else f".{tag}.mp4")
+
+    def collection(self, audio_only: bool) -> Path:
+        """All languages in one Matroska file."""
+        return self._with(".mka" if audio_only else ".mkv")
+
+    def subtitle(self, tag: str) -> Path:
+        """SubRip; the WebVTT lies beside it."""
+        return self._with(f".{tag}.srt")
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self._stem.parent / "report.json"
+
+    @property
+    def timeline(self) -> Path:
+        """The Chrome trace."""
+        return self._stem.parent / "timeline.json"

@@ -1,0 +1,95 @@
+"""ingest: look at the source under the guard and decode the chosen audio once; everything later reads our own files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dubbing.artifacts import fingerprint
+from dubbing.errors import RangeError
+from dubbing.media import extract, probe
+from dubbing.stages.context import Context
+from dubbing.types import Stage
+
+VERSION = 1
+"""Part of the fingerprint: a change here decodes sources again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What the later stages know of the source."""
+
+    info: probe.MediaInfo
+    start_ms: int
+    """Time in the source that is time zero of the job; a keyframe when there is a video."""
+    duration_ms: int
+    """Length of the job's timeline."""
+    bed: Path
+    """48 kHz stereo WAV of the chosen track."""
+    speech: Path | None
+    """16 kHz mono WAV of it, when something has to be recognised or aligned."""
+    loudness_lufs: float
+    """Integrated loudness of the source, LUFS; -70.0 when it is silent."""
+
+
+def wants_speech(context: Context) -> bool:
+    """Whether a stage of this job listens to the source."""
+    return any(choice.kind in ("transcribe", "align") for choice in context.job.engines)
+
+
+async def ingest(context: Context) -> Ingested:
+    """Probe and decode; a second run finds both done."""
+    job, request = context.job, context.job.request
+    key = fingerprint(v=VERSION, source=job.source_id, a=request.audio_track, s=request.start_ms, e=request.end_ms)
+    bed = context.folder.work / "bed.wav"
+    speech = context.folder.work / "speech.wav" if wants_speech(context) else None
+    context.report_stage(Stage.INGEST, 0, 100)
+    with context.trace.span("ingest", "probe"):
+        info = await probe.probe(request.source, max_minutes=job.max_duration_min)
+    start, end = await _range(context, info)
+    known = context.folder.memo("ingest", key)
+    if known is None or not bed.exists() or (speech is not None and not speech.exists()):
+        with context.trace.span("ingest", "extract"):
+            decode = partial(
+                extract.extract,
+                request.source,
+                track=request.audio_track,
+                start_ms=start or None,
+                end_ms=end,
+                bed=bed,
+                speech=speech,
+                max_minutes=job.max_duration_min,
+                info=info,
+            )
+            found = await context.leaf("ingest", decode)
+        known = {"audio_ms": found.duration_ms, "lufs": found.loudness_lufs}
+        context.folder.remember("ingest", key, known)
+    duration = known["audio_ms"]
+    if info.video is not None:
+        duration = (min(end, info.duration_ms) if end is not None else info.duration_ms) - start
+    context.report_stage(Stage.INGEST, 100, 100)
+    return Ingested(info, start, duration, bed, speech, known["lufs"])
+
+
+async def _range(context: Context, info: probe.MediaInfo) -> tuple[int, int | None]:
+    """The range of the source to dub; its start moves to a keyframe, because pictures are copied."""
+    request = context.job.request
+    start, end = request.start_ms or 0, request.end_ms
+    if start >= info.duration_ms or (end is not None and end <= start):
+        shown = [clock(ms) for ms in (start, end or info.duration_ms, info.duration_ms)]
+        raise RangeError(name=request.source.name, start=shown[0], end=shown[1], length=shown[2])
+    if start and info.video is not None:
+        keyframe = await probe.keyframe_before(request.source, start)
+        if keyframe != start:
+            context.log.info("range starts at the keyframe %s (asked for %s): pictures are copied", clock(keyframe), clock(start))
+        start = keyframe
+    return start, end
+
+
+def clock(ms: int) -> str:
+    """1:02:03.4 for people."""
+    seconds, rest = divmod(ms, 1000)
+    minutes, s = divmod(seconds, 60)
+    h, m = divmod(minutes, 60)
+    return f"{h}:{m:02}:{s:02}.{rest // 100}" if h else f"{m}:{s:02}.{rest // 100}"

@@ -1,0 +1,74 @@
+"""mix: the dub over the ducked original, at broadcast loudness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dubbing.artifacts import fingerprint
+from dubbing.media import mix as media_mix
+from dubbing.stages.context import Context
+from dubbing.stages.fit import Placed
+from dubbing.stages.ingest import Ingested
+from dubbing.types import Stage
+
+VERSION = 1
+"""Part of the fingerprint: a change here mixes again."""
+SPEECH_DBFS = -20.0
+"""Level every line's loud parts are brought to before mixing; loudness is set on the sum."""
+MOST_GAIN_DB = 18.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """The sound of one target."""
+
+    path: Path
+    """AAC, 48 kHz stereo."""
+    result: media_mix.MixResult
+
+
+async def mix(context: Context, target: str, source: Ingested, placed: Sequence[Placed | None]) -> Mixed:
+    """Mix a target; finds the result of an earlier run when nothing changed."""
+    job = context.job
+    clips = tuple(
+        media_mix.Clip(p.path, p.placement.start_ms, round(min(SPEECH_DBFS - p.level_dbfs, MOST_GAIN_DB), 2))
+        for p in placed
+        if p is not None
+    )
+    key = fingerprint(
+        v=VERSION,
+        source=job.source_id,
+        track=job.request.audio_track,
+        at=[source.start_ms, source.duration_ms],
+        background=job.request.keep_background,
+        clips=[[c.path.name, c.start_ms, c.gain_db] for c in clips],
+        levels=[job.loudness_lufs, job.true_peak_dbtp],
+    )
+    folder = context.folder.target(target)
+    output = folder / f"dub-{key}.aac"
+    context.report_stage(Stage.MIX, 0, 100, target)
+    known = context.folder.memo(f"mix-{target}", key) if output.exists() else None
+    if known is not None:
+        context.count("mix.kept")
+        result = media_mix.MixResult(**known)
+    else:
+        for old in folder.glob("dub-*.aac"):
+            old.unlink()
+        plan = media_mix.MixPlan(
+            bed=source.bed if job.request.keep_background else None,
+            duration_ms=source.duration_ms,
+            clips=clips,
+            output=output,
+            workdir=folder,
+            target_lufs=job.loudness_lufs,
+            true_peak_dbtp=job.true_peak_dbtp,
+        )
+        with context.trace.span("mix", target):
+            result = await context.leaf("mix", media_mix.mix, plan)
+        context.folder.remember(f"mix-{target}", key, asdict(result))
+    if result.note:
+        context.warn(f"{target}: {result.note}")
+    context.report_stage(Stage.MIX, 100, 100, target)
+    return Mixed(output, result)

@@ -1,0 +1,196 @@
+"""One target language from lines to placed clips: translate, plan, speak, in blocks that follow one another closely."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from dubbing import timing
+from dubbing.engines.rates import units_per_second
+from dubbing.errors import EngineError, MachineError
+from dubbing.stages.context import Context, Feed, Meter, together
+from dubbing.stages.edits import Edits
+from dubbing.stages.fit import Placed, fit
+from dubbing.stages.speak import Clip, Speak
+from dubbing.stages.translate import Translate, Translated
+from dubbing.types import Line, Stage, Voice
+
+BLOCK_LINES = 16
+"""Lines planned together: two full batches of a model, and what the voice's speed is learned from."""
+BLOCKS_AHEAD = 3
+"""Blocks in flight: one translated, one spoken, one waiting, so that neither model idles."""
+
+
+@dataclass
+class Block:
+    """Neighbouring lines, ending where a group of lines ends."""
+
+    lines: list[Line]
+    places: list[timing.Slot]
+    texts: list[Translated] = field(default_factory=list)
+    voices: list[Voice] = field(default_factory=list)
+    clips: list[Clip | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Dubbed:
+    """All lines of one target, placed."""
+
+    lines: list[Line]
+    texts: list[Translated]
+    voices: list[Voice]
+    placed: list[Placed | None]
+    silent: dict[int, str]
+    """Line index -> why it is silent."""
+
+
+class Target:
+    """The road of one target language."""
+
+    def __init__(self, context: Context, tag: str, duration_ms: int) -> None:
+        self._context, self.tag, self._duration_ms = context, tag, duration_ms
+        engine = context.engines.speak.get(tag)
+        if engine is None:
+            raise MachineError(detail=f"no engine was chosen to speak {tag}")
+        self._voices = _Casting(context, tag)
+        natural = all(voice.natural for voice in context.job.voices[tag])
+        self.limits = timing.Limits.of_voice(natural, engine.info.rate_range)
+        self._meters = {stage: Meter(context, stage, tag) for stage in (Stage.TRANSLATE, Stage.SPEAK)}
+        self._speak = Speak(context, tag, engine, self._meters[Stage.SPEAK])
+        self._translate = self._translator()
+        self._blocks: list[Block] = []
+
+    def _translator(self) -> Translate | None:
+        engine = self._context.engines.translate.get(self.tag)
+        return Translate(self._context, self.tag, engine, self._meters[Stage.TRANSLATE]) if engine else None
+
+    async def run(self, lines: Feed[Line], edits: Edits) -> Dubbed:
+        """Take lines as they come, until the feed closes."""
+        window = asyncio.Semaphore(BLOCKS_AHEAD)
+        done: list[asyncio.Task[None]] = []
+        try:
+            async for block in _blocks(lines, self._duration_ms):
+                await window.acquire()
+                number = len(self._blocks)
+                self._blocks.append(block)
+                for meter in self._meters.values():
+                    meter.total += len(block.lines)
+                earlier = done[number - 2] if number >= 2 else None
+                task = asyncio.create_task(self._block(number, block, edits, earlier))
+                task.add_done_callback(lambda _: window.release())
+                done.append(task)
+                for finished in done:
+                    if finished.done():
+                        finished.result()  # a failure ends the job now, not after the last line
+            await together(*done)
+        finally:
+            for task in done:
+                task.cancel()
+            await asyncio.gather(*done, return_exceptions=True)
+        return await self._placed()
+
+    async def _block(self, number: int, block: Block, edits: Edits, earlier: asyncio.Task[None] | None) -> None:
+        block.voices = [self._voices.of(line.speaker) for line in block.lines]
+        prior = self._calibrations(number)
+        budgets = [
+            timing.budget_chars(line.text, slot, self.limits, prior[voice.id])
+            for line, slot, voice in zip(block.lines, block.places, block.voices, strict=True)
+        ]
+        if self._translate is None:
+            block.texts = [Translated(line.text) for line in block.lines]
+        else:
+            block.texts = await self._translate(block.lines, budgets)
+        block.texts = [edits.of(line, text) for line, text in zip(block.lines, block.texts, strict=True)]
+        if earlier is not None:
+            await asyncio.wait([earlier])  # the plan of a block learns from blocks that are surely done: same input, same plan
+        await self._say(block, self._calibrations(number))
+
+    async def _say(self, block: Block, calibrations: dict[str, timing.Calibration]) -> None:
+        texts = [text.text for text in block.texts]
+        indices = [line.index for line in block.lines]
+        natural = [calibrations[v.id].natural_ms(t) for t, v in zip(texts, block.voices, strict=True)]
+        settled = [self._speak.settled(t, v) for t, v in zip(texts, block.voices, strict=True)]
+        rates = timing.plan(natural, block.places, self.limits, settled)
+        clips = await self._speak(indices, texts, block.voices, rates)
+        again = self._again(block, clips, settled)
+        if again:
+            self._meters[Stage.SPEAK].total += len(again)
+            second = await self._speak(
+                [indices[i] for i in again],
+                [texts[i] for i in again],
+                [block.voices[i] for i in again],
+                list(again.values()),
+            )
+            for i, clip in zip(again, second, strict=True):
+                clips[i] = clip or clips[i]
+        block.clips = clips
+        self._speak.settle(texts, block.voices, clips)
+
+    def _again(self, block: Block, clips: Sequence[Clip | None], settled: Sequence[float | None]) -> dict[int, float]:
+        """Lines whose prediction was so wrong that they are better spoken again, faster, than stretched."""
+        present = [i for i, clip in enumerate(clips) if clip is not None]
+        spoken = [clip.spoken for clip in clips if clip is not None]
+        rates = timing.respeak(spoken, [block.places[i] for i in present], self.limits)
+        return {i: rate for i, rate in zip(present, rates, strict=True) if rate is not None and settled[i] is None}
+
+    def _calibrations(self, number: int) -> dict[str, timing.Calibration]:
+        """Speed of each voice, from the blocks that are surely done before block `number` is planned."""
+        voices = {voice.id for block in self._blocks[: number + 1] for voice in block.voices}
+        prior = units_per_second(self.tag)
+        found = {voice: timing.Calibration(prior) for voice in voices}
+        for block in self._blocks[max(0, number - 14) : max(0, number - 1)]:
+            for text, voice, clip in zip(block.texts, block.voices, block.clips, strict=False):
+                if clip is not None:
+                    found[voice.id].learn(text.text, clip.spoken)
+        return found
+
+    async def _placed(self) -> Dubbed:
+        lines = [line for block in self._blocks for line in block.lines]
+        clips = [clip for block in self._blocks for clip in block.clips]
+        if lines and not any(clips):
+            why = next(iter(self._speak.failed.values()), "no line could be spoken")
+            raise EngineError(stage="speak", name=self._context.engines.speak[self.tag].info.name, detail=why)
+        places = timing.slots([(line.start_ms, line.end_ms, line.speaker) for line in lines], self._duration_ms)
+        placed = await fit(self._context, self.tag, clips, places, self.limits, self._duration_ms)
+        return Dubbed(
+            lines,
+            [text for block in self._blocks for text in block.texts],
+            [voice for block in self._blocks for voice in block.voices],
+            placed,
+            dict(self._speak.failed),
+        )
+
+
+class _Casting:
+    """Which voice each speaker gets: the one asked for, else the next of the target's voices in order of appearance."""
+
+    def __init__(self, context: Context, tag: str) -> None:
+        self._asked, self._pool = context.job.request.voices, context.job.voices[tag]
+        self._given: dict[str, Voice] = {}
+
+    def of(self, speaker: str) -> Voice:
+        """The voice of a speaker."""
+        if speaker not in self._given:
+            asked = self._asked.get(speaker) or self._asked.get("*")
+            voice = self._pool[len(self._given) % len(self._pool)]
+            if asked is not None:
+                voice = Voice(asked, voice.engine, voice.language, asked, voice.natural)
+            self._given[speaker] = voice
+        return self._given[speaker]
+
+
+async def _blocks(lines: Feed[Line], duration_ms: int) -> AsyncIterator[Block]:
+    """Blocks of about BLOCK_LINES lines, cut between groups; the line after a block bounds its last slot."""
+    waiting: list[Line] = []
+    async for line in lines:
+        waiting.append(line)
+        if len(waiting) > BLOCK_LINES + timing.GROUP_LINES:
+            places = timing.slots([(w.start_ms, w.end_ms, w.speaker) for w in waiting], duration_ms)
+            cut = max(i for i in range(1, len(places)) if places[i].group != places[i - 1].group)
+            yield Block(waiting[:cut], places[:cut])
+            waiting = waiting[cut:]
+    if waiting:
+        yield Block(waiting, timing.slots([(w.start_ms, w.end_ms, w.speaker) for w in waiting], duration_ms))
+
+
