@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -147,6 +148,19 @@ class JobFolder:
             self.work / f"{name}.json", json.dumps({"key": key, "value": value}, ensure_ascii=False, indent=1)
         )
 
+    @contextlib.contextmanager
+    def journal(self, log: logging.Logger) -> Iterator[None]:
+        """Append what `log` says to job.log while the body runs."""
+        handler = logging.FileHandler(self.path / "job.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            handler.close()
+
     def sweep(self) -> None:
         """Remove what a finished job does not need for an edit: decoded audio, encoder chunks, left-over temporaries."""
         for path in (*self.work.glob("*.wav"), *self.work.rglob("*.tmp"), *self.path.glob(".*.tmp")):
@@ -154,6 +168,38 @@ class JobFolder:
         for folder in self.work.rglob("mix-*"):
             if folder.is_dir():
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+class Names:
+    """Where a job's results go: `talk/talk.es.mp4`, `talk/talk.mkv`, `talk/talk.es.srt`, ..."""
+
+    def __init__(self, folder: Path) -> None:
+        self._stem = folder / folder.name
+
+    def _with(self, suffix: str) -> Path:
+        return self._stem.with_name(self._stem.name + suffix)
+
+    def video(self, tag: str, audio_only: bool) -> Path:
+        """The file for phones: MP4, or M4A when there are no pictures."""
+        return self._with(f".{tag}.m4a" if audio_only else f".{tag}.mp4")
+
+    def collection(self, audio_only: bool) -> Path:
+        """All languages in one Matroska file."""
+        return self._with(".mka" if audio_only else ".mkv")
+
+    def subtitle(self, tag: str) -> Path:
+        """SubRip; the WebVTT lies beside it."""
+        return self._with(f".{tag}.srt")
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self._stem.parent / "report.json"
+
+    @property
+    def timeline(self) -> Path:
+        """The Chrome trace."""
+        return self._stem.parent / "timeline.json"
 
 
 def safe_name(stem: str) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from dubbing import subtitles
-from dubbing.artifacts import JobFolder
+from dubbing.artifacts import JobFolder, Names
 from dubbing.engines.base import Engines
 from dubbing.errors import DubbingError, WorkError
 from dubbing.stages import script as scripting
@@ -44,7 +43,7 @@ async def run(job: Job, engines: Engines, leaf: Leaf, report: Callable[[Progress
 
 
 async def _stages(context: Context) -> JobResult:
-    request, names = context.job.request, Names(context.job)
+    request, names = context.job.request, Names(context.folder.path)
     source = await ingest(context)
     spoken: Feed[Line] = Feed()
     own = {tag: _given(context, source, tag) for tag in request.targets if tag in request.translations}
@@ -101,35 +100,3 @@ def _write_source_subtitles(context: Context, lines: list[Line], names: Names) -
         subtitles.write(path, subtitles.apart(cues))
         subtitles.write(path.with_suffix(".vtt"), subtitles.apart(cues))
     context.report_stage(Stage.SCRIPT, len(lines), len(lines))
-
-
-class Names:
-    """Where a job's results go: `talk/talk.es.mp4`, `talk/talk.mkv`, `talk/talk.es.srt`, ..."""
-
-    def __init__(self, job: Job) -> None:
-        self._stem = job.folder / job.folder.name
-
-    def _with(self, suffix: str) -> Path:
-        return self._stem.with_name(self._stem.name + suffix)
-
-    def video(self, tag: str, audio_only: bool) -> Path:
-        """The file for phones: MP4, or M4A when there are no pictures."""
-        return self._with(f".{tag}.m4a" if audio_only else f".{tag}.mp4")
-
-    def collection(self, audio_only: bool) -> Path:
-        """All languages in one Matroska file."""
-        return self._with(".mka" if audio_only else ".mkv")
-
-    def subtitle(self, tag: str) -> Path:
-        """SubRip; the WebVTT lies beside it."""
-        return self._with(f".{tag}.srt")
-
-    @property
-    def report(self) -> Path:
-        """The report."""
-        return self._stem.parent / "report.json"
-
-    @property
-    def timeline(self) -> Path:
-        """The Chrome trace."""
-        return self._stem.parent / "timeline.json"

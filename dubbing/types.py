@@ -181,8 +181,8 @@ class Job:
     source_language: str
     """BCP-47 tag, resolved."""
     engines: tuple[EngineChoice, ...]
-    voices: dict[str, Voice]
-    """By target language: the voice used where the request names none."""
+    voices: dict[str, tuple[Voice, ...]]
+    """By target language: what speakers get in order of appearance where the request names none."""
     loudness_lufs: float = -16.0
     """Integrated loudness of the result, LUFS."""
     true_peak_dbtp: float = -1.5

@@ -113,7 +113,7 @@ async def _chunks(context: Context, source: Ingested) -> AsyncIterator[tuple[int
         length = min(PIECE_MS, total - at)
         audio = await asyncio.to_thread(_samples, speech, at, at + length)
         with context.trace.span("transcribe", "voice activity"):
-            spans = await asyncio.to_thread(vad.speech_chunks, audio)
+            spans = vad.chunks(await asyncio.to_thread(vad.speech_spans, audio))
         last = at + length >= total
         if not last and spans and spans[-1][1] >= length - 500 and len(spans) > 1:
             spans, length = spans[:-1], spans[-1][0]  # speech goes on past the piece: look at it again, whole

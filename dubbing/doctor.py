@@ -1,0 +1,79 @@
+"""Is this machine ready? Each finding says what is wrong and names the command that fixes it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from dubbing.config import Settings
+from dubbing.engines import registry
+from dubbing.engines.base import KINDS
+
+NEEDED_MB = 2000
+"""Free disk under which even a short film may not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked."""
+
+    name: str
+    state: Literal["ok", "warning", "error"]
+    detail: str
+    fix: str = ""
+    """The command that mends it; empty when all is well."""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Check everything a job needs; starts nothing and writes nothing but a probe file in the output folder."""
+    return [*_python(), *_programs(), *_folders(settings), *_engines(), *_ray()]
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    yield Finding("python", "ok" if good else "error", version, "" if good else "Use Python 3.10 to 3.13.")
+
+
+def _programs() -> Iterator[Finding]:
+    for program in ("ffmpeg", "ffprobe"):
+        path = shutil.which(program)
+        fix = "" if path else "apt-get install -y ffmpeg"
+        yield Finding(program, "ok" if path else "error", path or "not found", fix)
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    folder = settings.output_dir.resolve()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        yield Finding("output folder", "error", f"{folder} cannot be written", f"sudo chown -R $USER {existing}")
+        return
+    free = shutil.disk_usage(existing).free // 2**20
+    low = free < NEEDED_MB
+    fix = f"Free some space in {existing}, or set DUBBING_OUTPUT_DIR." if low else ""
+    yield Finding("output folder", "warning" if low else "ok", f"{folder}, {free} MB free", fix)
+
+
+def _engines() -> Iterator[Finding]:
+    for broken in registry.broken():
+        yield Finding("engine plug-in", "error", broken.message, broken.advice)
+    for kind in KINDS:
+        candidates = [c for c in registry.survey(kind) if not c.spec.hidden]
+        usable = any(c.located.ok for c in candidates)
+        for candidate in candidates:
+            located, name = candidate.located, f"{kind}: {candidate.spec.name}"
+            if located.ok:
+                yield Finding(name, "ok", f"{candidate.spec.quality} quality")
+            else:
+                yield Finding(name, "warning" if usable else "error", located.reason, located.install)
+
+
+def _ray() -> Iterator[Finding]:
+    found = importlib.util.find_spec("ray") is not None
+    fix = "" if found else "pip install 'ray[serve]'"
+    yield Finding("ray", "ok" if found else "error", "installed" if found else "not installed", fix)

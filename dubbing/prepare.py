@@ -1,0 +1,139 @@
+"""From what a user typed to a job with every choice made: look at the input, choose engines and voices, open the folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from dubbing import subtitles
+from dubbing.artifacts import JobFolder, file_identity, fingerprint
+from dubbing.config import Settings
+from dubbing.engines import registry
+from dubbing.engines.base import Kind
+from dubbing.engines.choose import Choice, choose
+from dubbing.errors import AudioTrackError, LanguageError, NoAudioError, UsageError
+from dubbing.media import probe
+from dubbing.types import DubRequest, EngineChoice, Job, Voice
+
+_TAG = re.compile(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
+
+
+async def prepare(request: DubRequest, settings: Settings) -> Job:
+    """Check the request and make every choice. Raises the error a user should see before any work begins."""
+    source_id = file_identity(request.source)
+    targets = check_targets(request)
+    info = await probe.probe(request.source, max_minutes=settings.max_duration_min)
+    if not info.audio:
+        raise NoAudioError(name=request.source.name)
+    if not 1 <= request.audio_track <= len(info.audio):
+        raise AudioTrackError(name=request.source.name, track=request.audio_track, count=len(info.audio))
+    language = request.source_language
+    if language == "auto":
+        language = source_language(info.audio[request.audio_track - 1].language)
+    for tag in targets:
+        if tag.split("-")[0] == language.split("-")[0] and tag not in request.translations:
+            raise LanguageError(detail=f"The speech is already in {language}; choose another language than {tag}")
+    _check_texts(request)
+    engines = tuple(_engines(request, settings, language, targets))
+    voices = {tag: _voices(engines, tag) for tag in targets}
+    job_id = fingerprint(
+        source=source_id, track=request.audio_track, start=request.start_ms, end=request.end_ms
+    )[:12]
+    folder = JobFolder.open(request.output_dir, request.source.stem, job_id)
+    return Job(
+        id=job_id,
+        request=request,
+        folder=folder.path,
+        source_id=source_id,
+        source_language=language,
+        engines=engines,
+        voices=voices,
+        max_duration_min=settings.max_duration_min,
+    )
+
+
+def check_targets(request: DubRequest) -> tuple[str, ...]:
+    """The target tags, well-formed and each once."""
+    if not request.targets:
+        raise UsageError(detail="No target language was given (--to es)")
+    for tag in (*request.targets, *request.translations):
+        if not _TAG.match(tag):
+            raise LanguageError(detail=f"{tag!r} is not a language tag such as es, pt-BR or zh")
+    stray = [tag for tag in request.translations if tag not in request.targets]
+    if stray:
+        raise UsageError(detail=f"--translation names {stray[0]}, which is not among --to {','.join(request.targets)}")
+    return tuple(dict.fromkeys(request.targets))
+
+
+def source_language(track_language: str) -> str:
+    """BCP-47 tag of a track from its own label; English when it has none, the only language the draft recogniser knows."""
+    label = track_language.strip().lower()
+    return _ISO_639_2.get(label, label) if label not in ("", "und", "mis", "mul", "zxx") else "en"
+
+
+_ISO_639_2 = {
+    "ara": "ar", "cat": "ca", "ces": "cs", "cze": "cs", "chi": "zh", "zho": "zh", "dan": "da", "deu": "de", "dut": "nl",
+    "ell": "el", "eng": "en", "fin": "fi", "fra": "fr", "fre": "fr", "ger": "de", "glg": "gl", "gre": "el", "heb": "he",
+    "hin": "hi", "hun": "hu", "ita": "it", "jpn": "ja", "kor": "ko", "nld": "nl", "nor": "no", "pol": "pl", "por": "pt",
+    "ron": "ro", "rum": "ro", "rus": "ru", "spa": "es", "swe": "sv", "tur": "tr", "ukr": "uk", "vie": "vi",
+}  # fmt: skip
+
+
+def _check_texts(request: DubRequest) -> None:
+    """Read what the user gave now, so that a bad file is refused before anything is started."""
+    for path in request.translations.values():
+        subtitles.read(path)
+    if request.transcript is not None:
+        if subtitles.is_plain_text(request.transcript):
+            subtitles.read_text(request.transcript)
+        else:
+            subtitles.read(request.transcript)
+
+
+def _engines(request: DubRequest, settings: Settings, language: str, targets: Iterable[str]) -> Iterable[EngineChoice]:
+    def pick(kind: Kind, target: str | None) -> EngineChoice:
+        choice: Choice = choose(
+            registry.survey(kind),
+            kind=kind,
+            source=language,
+            target=target or language,
+            quality=request.quality,
+            name=request.engines.get(kind),
+            commercial_safe=settings.commercial_safe,
+        )
+        return EngineChoice(kind, choice.spec.name, choice.reason, target)
+
+    own = set(request.translations)
+    if request.transcript is not None:
+        if subtitles.is_plain_text(request.transcript):
+            yield pick("align", None)
+    elif any(tag not in own for tag in targets):
+        yield pick("transcribe", None)
+    for tag in targets:
+        if tag not in own:
+            yield pick("translate", tag)
+        yield pick("speak", tag)
+
+
+def _voices(engines: Iterable[EngineChoice], tag: str) -> tuple[Voice, ...]:
+    name = next(c.name for c in engines if c.kind == "speak" and c.target == tag)
+    voices = registry.spec(name).voices(tag)
+    if not voices:
+        raise LanguageError(detail=f"The engine {name} has no voice for {tag}")
+    return tuple(voices)
+
+
+def parse_translations(values: Iterable[str], targets: tuple[str, ...]) -> dict[str, Path]:
+    """`FILE` (one target only) or `TAG=FILE`, each once per target."""
+    found: dict[str, Path] = {}
+    for value in values:
+        tag, equals, file = value.partition("=")
+        if not (equals and _TAG.match(tag)):
+            if len(targets) != 1:
+                raise UsageError(detail=f"With several languages say which one {value} is: --translation es={value}")
+            tag, file = targets[0], value
+        if tag in found:
+            raise UsageError(detail=f"--translation was given twice for {tag}")
+        found[tag] = Path(file)
+    return found

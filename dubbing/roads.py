@@ -1,0 +1,93 @@
+"""The two roads a job can take: through this process, or through Ray (found by an entry point, never imported here)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from dubbing import pipeline
+from dubbing.config import Settings
+from dubbing.engines import registry
+from dubbing.engines.base import EngineClient, Engines
+from dubbing.engines.local import LocalClient
+from dubbing.errors import ClusterError
+from dubbing.stages.context import LocalLeaf
+from dubbing.types import Job, JobResult, Progress
+
+
+class Road(Protocol):
+    """Runs jobs somewhere."""
+
+    timings: dict[str, float]
+    """Seconds spent on starting, by step."""
+
+    async def start(self) -> None:
+        """Get ready; the caller does something else meanwhile."""
+        ...
+
+    async def run_job(self, job: Job, report: Callable[[Progress], None]) -> JobResult:
+        """Run one job; cancelling this stops it, its engine calls and its ffmpeg."""
+        ...
+
+    async def aclose(self) -> None:
+        """Leave nothing running that was started here."""
+        ...
+
+
+class LocalRoad:
+    """Everything in this process: for debugging, for tests, and where Ray is not wanted."""
+
+    def __init__(self, engine_options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.timings: dict[str, float] = {}
+        self._options = engine_options or {}
+        self._clients: dict[str, LocalClient[Any, Any]] = {}
+
+    async def start(self) -> None:
+        """Nothing to start: engines load when a job needs them."""
+
+    async def run_job(self, job: Job, report: Callable[[Progress], None]) -> JobResult:
+        """Load the job's engines and run the pipeline here."""
+        return await pipeline.run(job, self.engines(job), LocalLeaf(), report)
+
+    def engines(self, job: Job) -> Engines:
+        """Clients of the job's engines, loaded once."""
+        return engines_of(job, self._client)
+
+    def _client(self, name: str) -> LocalClient[Any, Any]:
+        if name not in self._clients:
+            self._clients[name] = LocalClient(registry.spec(name).load(self._options.get(name, {})))
+        return self._clients[name]
+
+    async def aclose(self) -> None:
+        """Close the engines."""
+        while self._clients:
+            await self._clients.popitem()[1].aclose()
+
+    async def __aenter__(self) -> LocalRoad:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def engines_of(job: Job, client: Callable[[str], EngineClient[Any, Any]]) -> Engines:
+    """The engines of a job, each made by `client` from its name."""
+    one = {choice.kind: client(choice.name) for choice in job.engines if choice.target is None}
+    translate = {c.target: client(c.name) for c in job.engines if c.kind == "translate" and c.target}
+    speak = {c.target: client(c.name) for c in job.engines if c.kind == "speak" and c.target}
+    return Engines(one.get("transcribe"), one.get("align"), translate, speak)
+
+
+def ray_road(settings: Settings, log_dir: Path, engines: Mapping[str, Mapping[str, Any]]) -> Road:
+    """The Ray road; `engines` maps the names of the engines it must host to their options. Raises ClusterError."""
+    found = list(entry_points(group="dubbing.cluster"))
+    if not found:
+        raise ClusterError(detail="the package `cluster` is not installed")
+    road: Road = found[0].load()(settings, log_dir=log_dir, engines=engines)
+    return road

@@ -1,0 +1,166 @@
+"""`dub run`: one job, here and now, on the road that was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dubbing import cli, prepare
+from dubbing.artifacts import JobFolder, write_atomically
+from dubbing.config import Settings
+from dubbing.engines.base import Engines
+from dubbing.errors import DubbingError, StoppedError, UsageError
+from dubbing.progress import ProgressPrinter
+from dubbing.roads import LocalRoad, Road, ray_road
+from dubbing.stages.context import Context, LocalLeaf
+from dubbing.stages.ingest import ingest
+from dubbing.types import DubRequest, Job, JobResult
+
+
+def command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Run the job the arguments describe; prints its files (or JSON) on stdout."""
+    started = time.monotonic()
+    request = request_of(arguments, settings)
+    printer = ProgressPrinter()
+    result, job, timings = asyncio.run(_interruptible(request, settings, arguments.in_process, printer))
+    total = time.monotonic() - started
+    report = _add_run(result.report, total, timings)
+    _print_result(result, job, report, arguments.json, printer)
+    return 0
+
+
+def request_of(arguments: argparse.Namespace, settings: Settings) -> DubRequest:
+    """The request behind the command line."""
+    targets = tuple(tag.strip() for tag in arguments.to.split(",") if tag.strip())
+    kinds = cli.pairs(arguments.engine, "--engine")
+    unknown = set(kinds) - {"transcribe", "align", "translate", "speak"}
+    if unknown:
+        raise UsageError(detail=f"--engine knows transcribe, align, translate and speak, not {sorted(unknown)[0]}")
+    return DubRequest(
+        source=arguments.file.resolve(),
+        targets=tuple(dict.fromkeys(targets)),
+        output_dir=(arguments.output_dir or settings.output_dir).resolve(),
+        source_language=arguments.source_language,
+        quality=arguments.quality or settings.quality,
+        transcript=arguments.transcript.resolve() if arguments.transcript else None,
+        translations={
+            tag: path.resolve() for tag, path in prepare.parse_translations(arguments.translation, targets).items()
+        },
+        start_ms=arguments.start,
+        end_ms=arguments.end,
+        audio_track=arguments.audio_track,
+        keep_background=arguments.keep_background,
+        engines=kinds,
+        voices=cli.pairs(arguments.voice, "--voice", default="*"),
+    )
+
+
+async def _interruptible(
+    request: DubRequest, settings: Settings, in_process: bool, printer: ProgressPrinter
+) -> tuple[JobResult, Job, dict[str, float]]:
+    """Run the job; the first Ctrl-C (or SIGTERM) stops it cleanly."""
+    loop = asyncio.get_running_loop()
+    work = asyncio.ensure_future(_run(request, settings, in_process, printer))
+
+    def stop() -> None:
+        if not work.done():
+            printer.say("stopping; what is finished is kept (Ctrl-C again: at once)")
+            loop.remove_signal_handler(signal.SIGINT)
+            work.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        raise StoppedError from None
+
+
+async def _run(
+    request: DubRequest, settings: Settings, in_process: bool, printer: ProgressPrinter
+) -> tuple[JobResult, Job, dict[str, float]]:
+    start = time.monotonic()
+    job = await prepare.prepare(request, settings)
+    prepared = time.monotonic() - start
+    for reason in dict.fromkeys(choice.reason for choice in job.engines):
+        printer.say(f"  {reason}")
+    folder = JobFolder(job.folder)
+    with folder.lock():
+        road = _road(job, settings, in_process)
+        try:
+            begun = asyncio.ensure_future(road.start())
+            if not in_process:
+                await _ingest_meanwhile(job, folder, printer, begun)
+            await begun
+            waited = time.monotonic() - start - prepared
+            result = await road.run_job(job, printer)
+        except DubbingError as error:
+            error.details = folder.path / "job.log"  # type: ignore[attr-defined]
+            raise
+        finally:
+            closing = time.monotonic()
+            await road.aclose()
+    timings = road.timings | {"prepare": prepared, "start": waited, "close": time.monotonic() - closing}
+    return result, job, timings
+
+
+async def _ingest_meanwhile(job: Job, folder: JobFolder, printer: ProgressPrinter, start: asyncio.Future[None]) -> None:
+    """Decode the source while Ray starts; the pipeline then finds it done."""
+    import logging  # noqa: PLC0415
+
+    context = Context(job, folder, Engines(), LocalLeaf(), printer, logging.getLogger("dubbing.job"))
+    try:
+        await ingest(context)
+    except BaseException:
+        start.cancel()
+        raise
+
+
+def _road(job: Job, settings: Settings, in_process: bool) -> Road:
+    if in_process:
+        return LocalRoad()
+    engines: dict[str, dict[str, dict[str, Any]]] = {}
+    for choice in job.engines:
+        engines.setdefault(choice.kind, {})[choice.name] = {}
+    return ray_road(settings, settings.log_dir, engines)
+
+
+def _add_run(path: Path, total_s: float, timings: dict[str, float]) -> dict[str, Any]:
+    """Add to the report what only the command knows: its own time, and what starting and stopping took."""
+    report: dict[str, Any] = json.loads(path.read_text())
+    stages = report["time"]["stages_s"]
+    report["time"]["command"] = {
+        "total_s": round(total_s, 3),
+        "outside_stages_s": round(total_s - stages, 3),
+        "steps_s": {name: round(seconds, 3) for name, seconds in timings.items()},
+    }
+    write_atomically(path, json.dumps(report, ensure_ascii=False, indent=1))
+    return report
+
+
+def _print_result(result: JobResult, job: Job, report: dict[str, Any], as_json: bool, printer: ProgressPrinter) -> None:
+    for warning in result.warnings:
+        printer.say(f"  look: {warning}")
+    time_ = report["time"]
+    printer.say(
+        f"{result.state.replace('_', ' ')} in {time_['command']['total_s']:.1f} s "
+        f"(stages {time_['stages_s']:.1f} s); report: {result.report}"
+    )
+    if as_json:
+        answer = {
+            "job": job.id,
+            "state": result.state,
+            "files": {tag: [str(path) for path in paths] for tag, paths in result.files.items()},
+            "report": str(result.report),
+            "warnings": list(result.warnings),
+        }
+        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    else:
+        for paths in result.files.values():
+            sys.stdout.write(f"{paths[0]}\n")
