@@ -95,8 +95,7 @@ async def _run(
         road = _road(job, settings, in_process)
         try:
             begun = asyncio.ensure_future(road.start())
-            if not in_process:
-                await _ingest_meanwhile(job, folder, printer, begun)
+            decoded = 0.0 if in_process else await _ingest_meanwhile(job, folder, printer, begun)
             await begun
             waited = time.monotonic() - start - prepared
             result = await road.run_job(job, printer)
@@ -106,7 +105,7 @@ async def _run(
         finally:
             closing = time.monotonic()
             await road.aclose()
-    timings = road.timings | {"prepare": prepared, "start": waited, "close": time.monotonic() - closing}
+    timings = road.timings | {"prepare": prepared, "ingest": decoded, "start": waited, "close": time.monotonic() - closing}
     return result, job, timings
 
 
