@@ -69,7 +69,7 @@ class MicroBatcher(Generic[In, Out]):
     """Run a model on batches of what many callers want, on one thread of its own.
 
     A batch is formed only once the model is free, so everything that arrived while the last one ran goes into the next.
-    Lanes (jobs) take turns by weight, so a short job is not stuck behind a long one. All calls come from one event loop.
+    Lanes (jobs) take turns by weight, so a short job is not stuck behind a long one. One event loop makes all calls.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class MicroBatcher(Generic[In, Out]):
         lane_weight: Callable[[str], float] = lambda lane: 1.0,
         name: str = "engine",
     ) -> None:
-        """`run` answers a batch in order; `bucket` keeps batches homogeneous; a lane of weight 2 gets twice the items."""
+        """`run` answers a batch in order; `bucket` keeps batches homogeneous; a lane of weight 2 gets twice as much."""
         self._run, self._bucket, self._lane_weight, self._name = run, bucket, lane_weight, name
         self._lanes: dict[str, _Lane[In, Out]] = {}
         self._now = 0.0

@@ -46,10 +46,10 @@ def choose(
     name: str | None = None,
     commercial_safe: bool = False,
 ) -> Choice:
-    """Choose the engine for one kind of work; languages are BCP-47 tags, and for kinds other than translate both count alike.
+    """Choose the engine for one kind of work; only translate looks at both languages (BCP-47 tags).
 
-    `auto` takes the best that is here and can do it. An explicit quality never falls below the best *known* engine of at
-    most that quality: if that one is missing, the error says what to install. Doubles are taken by `name` only.
+    `auto` takes the best that is here and can do it. An explicit quality never falls below the best *known* engine of
+    at most that quality: if that one is missing, the error says what to install. Doubles are taken by `name` only.
     Raises UsageError, EngineMissingError, LicenceError or LanguageError.
     """
     if kind == "speak":
@@ -67,7 +67,7 @@ def choose(
     visible.sort(key=lambda c: -RANK[c.spec.quality])
     if quality == "auto":
         return _best_here(visible, work, source, target, commercial_safe)
-    return _of_quality(visible, quality, work, source, target, commercial_safe)
+    return _of_quality(visible, work, source, target, commercial_safe, quality=quality)
 
 
 def _named(candidates: Sequence[Candidate], kind: Kind, name: str) -> Candidate:
@@ -113,7 +113,7 @@ def _best_here(visible: Sequence[Candidate], work: str, source: str, target: str
 
 
 def _of_quality(
-    visible: Sequence[Candidate], quality: Quality, work: str, source: str, target: str, commercial_safe: bool
+    visible: Sequence[Candidate], work: str, source: str, target: str, commercial_safe: bool, *, quality: Quality
 ) -> Choice:
     able = [c for c in visible if not c.located.ok or c.languages.can(source, target)]
     if not able:

@@ -1,8 +1,8 @@
 """Deterministic doubles of every kind, shipped: for tests, for load drills and for trying the road without a model.
 
-Options of each: `base_ms` and `item_ms` (a batch of n costs base_ms + n * item_ms, really slept), `poison` (a text whose
-item fails), `out_of_memory_above` (batches larger than this raise MemoryError), `calls_log` (a file that gets one JSON
-line per item), `max_batch`, and `seed_version` (changes the version, as new weights would).
+Options of each: `base_ms` and `item_ms` (a batch of n costs base_ms + n * item_ms, really slept), `poison` (a text
+whose item fails), `out_of_memory_above` (batches larger than this raise MemoryError), `calls_log` (a file that gets one
+JSON line per item), `max_batch`, and `seed_version` (changes the version, as new weights would).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class FakeAlign(_Fake[AlignItem, Transcript]):
 
 
 class FakeTranslate(_Fake[TranslateItem, Translation]):
-    """Puts the target's tag before the text: `Hello.` to es is `[es] Hello.`; keeps to `max_chars` where it is given."""
+    """Puts the target's tag before the text: `Hello.` to es is `[es] Hello.`; keeps to `max_chars` if given."""
 
     def bucket(self, item: TranslateItem) -> Hashable:
         """One pair per batch, like the real ones."""

@@ -30,7 +30,7 @@ BLOCK = 4096
 def speech_spans(
     audio: Int16Audio, *, max_ms: int = 30_000, min_silence_ms: int = 300, min_speech_ms: int = 100, pad_ms: int = 120
 ) -> list[tuple[int, int]]:
-    """Stretches of speech in 16 kHz mono audio as (start, end) in ms, in order, apart from each other, each <= `max_ms`.
+    """Stretches of speech in 16 kHz mono audio as (start, end) in ms, in order, not overlapping, each <= `max_ms`.
 
     A pause shorter than `min_silence_ms` does not end a stretch; each is widened by `pad_ms` on both sides, up to the
     middle of the pause. A stretch that is too long is cut where speech is least likely in its second half.
