@@ -1,8 +1,10 @@
 # make help lists what there is. Every target prepares what it needs first (scripts/setup.sh), which is quick when nothing changed.
 TO ?= es
 VIDEO ?=
+# by environment, so that spaces and quotes in file names arrive unharmed
+export TO VIDEO
 
-.PHONY: help demo test check docs lock clean
+.PHONY: help demo test check bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -13,8 +15,6 @@ help: ## this list
 demo: ## dub a video into TO (default es); without VIDEO=file a short one is made first
 	@scripts/setup.sh run
 	@scripts/demo.sh "$$VIDEO" "$$TO"
-demo: export VIDEO := $(value VIDEO)
-demo: export TO := $(value TO)
 
 test: ## everything that must hold: lint, types, layers, generated docs, tests
 	@scripts/setup.sh test
@@ -28,6 +28,10 @@ check: # what `test` checks, on a prepared .venv
 	.venv/bin/python scripts/make_docs.py --check
 	.venv/bin/python scripts/verify_no_anime_or_versions.py
 	.venv/bin/python -m pytest
+
+bench: ## run the benchmarks of scripts/bench, one after the other
+	@scripts/setup.sh run
+	@for file in scripts/bench/*.py; do echo "== $$file" && .venv/bin/python "$$file" || exit; done
 
 docs: ## write the generated documents anew
 	@scripts/setup.sh run

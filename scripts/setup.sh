@@ -31,7 +31,7 @@ esac
 # --- system packages ----------------------------------------------------------------------------------------------
 
 has() { command -v "$1" >/dev/null 2>&1; }
-translates() { has apertium && apertium -l 2>/dev/null | grep -qx "[[:space:]]*$1"; }
+translates() { has apertium && [[ $(apertium -l 2>/dev/null) =~ (^|[[:space:]])$1($|[[:space:]]) ]]; }
 
 missing_packages() {
   has make || echo make
