@@ -1,0 +1,44 @@
+# make help lists what there is. Every target prepares what it needs first (scripts/setup.sh), which is quick when nothing changed.
+TO ?= es
+VIDEO ?=
+# by environment, so that spaces and quotes in file names arrive unharmed
+export TO VIDEO
+
+.PHONY: help demo test check bench docs lock clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1	/'
+	@echo
+	@echo '  make demo VIDEO=talk.mp4 TO=es    dub a video of your own'
+
+demo: ## dub a video into TO (default es); without VIDEO=file a short one is made first
+	@scripts/setup.sh run
+	@scripts/demo.sh "$$VIDEO" "$$TO"
+
+test: ## everything that must hold: lint, types, layers, generated docs, tests
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory check
+
+check: # what `test` checks, on a prepared .venv
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python scripts/make_docs.py --check
+	.venv/bin/python scripts/verify_no_anime_or_versions.py
+	.venv/bin/python -m pytest
+
+bench: ## run the benchmarks of scripts/bench, one after the other
+	@scripts/setup.sh run
+	@for file in scripts/bench/*.py; do echo "== $$file" && .venv/bin/python "$$file" || exit; done
+
+docs: ## write the generated documents anew
+	@scripts/setup.sh run
+	.venv/bin/python scripts/make_docs.py
+
+lock: ## resolve requirements/*.txt anew from pyproject.toml (needs uv)
+	scripts/lock.sh
+
+clean: ## remove what was built; results in Output/ stay
+	rm -rf .venv .setup build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Resolves requirements/base.txt and requirements/dev.txt anew: exact versions and hashes for Python 3.10 to 3.13.
+# Versions in the present locks are kept where they still fit; --upgrade takes the newest ones.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+resolve() { # resolve OUTPUT [OPTION...]
+  uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.10 --generate-hashes \
+    --no-emit-index-url --no-emit-find-links --no-annotate --no-header -q -o "$@"
+}
+
+resolve requirements/base.txt "$@"
+resolve requirements/dev.txt --extra dev "$@"
