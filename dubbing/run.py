@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import signal
 import sys
 import time
@@ -109,16 +110,15 @@ async def _run(
     return result, job, timings
 
 
-async def _ingest_meanwhile(job: Job, folder: JobFolder, printer: ProgressPrinter, start: asyncio.Future[None]) -> None:
-    """Decode the source while Ray starts; the pipeline then finds it done."""
-    import logging  # noqa: PLC0415
-
+async def _ingest_meanwhile(job: Job, folder: JobFolder, printer: ProgressPrinter, start: asyncio.Future[None]) -> float:
+    """Decode the source while Ray starts; the pipeline then finds it done. Answers the seconds it took."""
     context = Context(job, folder, Engines(), LocalLeaf(), printer, logging.getLogger("dubbing.job"))
     try:
         await ingest(context)
     except BaseException:
         start.cancel()
         raise
+    return context.trace.busy_s()
 
 
 def _road(job: Job, settings: Settings, in_process: bool) -> Road:
@@ -133,7 +133,7 @@ def _road(job: Job, settings: Settings, in_process: bool) -> Road:
 def _add_run(path: Path, total_s: float, timings: dict[str, float]) -> dict[str, Any]:
     """Add to the report what only the command knows: its own time, and what starting and stopping took."""
     report: dict[str, Any] = json.loads(path.read_text())
-    stages = report["time"]["stages_s"]
+    stages = report["time"]["stages_s"] + timings["ingest"]
     report["time"]["command"] = {
         "total_s": round(total_s, 3),
         "outside_stages_s": round(total_s - stages, 3),

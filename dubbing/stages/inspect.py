@@ -139,7 +139,7 @@ def _engine(context: Context, kind: str, target: str | None, reason: str) -> dic
 def _sound(target: Finished, source: Ingested) -> dict[str, Any]:
     result = target.mixed.result
     return {
-        "lufs": result.lufs,
+        "lufs": result.integrated_lufs,
         "true_peak_dbtp": result.true_peak_dbtp,
         "gain_db": result.gain_db,
         "duration_ms": result.duration_ms,

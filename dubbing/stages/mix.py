@@ -63,7 +63,7 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
             output=output,
             workdir=folder,
             target_lufs=job.loudness_lufs,
-            true_peak_dbtp=job.true_peak_dbtp,
+            true_peak_db=job.true_peak_dbtp,
         )
         with context.trace.span("mix", target):
             result = await context.leaf("mix", media_mix.mix, plan)
