@@ -86,7 +86,7 @@ async def _stages(context: Context) -> JobResult:
 
 def _given(context: Context, source: Ingested, tag: str) -> Feed[Line]:
     """The lines of a translation the user gave."""
-    cues = subtitles.read(context.job.request.translations[tag])
+    cues = subtitles.read_subtitles(context.job.request.translations[tag])
     feed: Feed[Line] = Feed()
     feed.extend(scripting.verbatim(transcribe.clip_to_range(cues, source)))
     feed.close()
@@ -97,6 +97,6 @@ def _write_source_subtitles(context: Context, lines: list[Line], names: Names) -
     if lines:
         cues = [Segment(line.start_ms, line.end_ms, line.text, speaker=line.speaker) for line in lines]
         path = names.subtitle(context.job.source_language)
-        subtitles.write(path, subtitles.apart(cues))
-        subtitles.write(path.with_suffix(".vtt"), subtitles.apart(cues))
+        subtitles.write_subtitles(path, subtitles.apart(cues))
+        subtitles.write_subtitles(path.with_suffix(".vtt"), subtitles.apart(cues))
     context.report_stage(Stage.SCRIPT, len(lines), len(lines))

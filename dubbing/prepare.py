@@ -83,12 +83,12 @@ _ISO_639_2 = {
 def _check_texts(request: DubRequest) -> None:
     """Read what the user gave now, so that a bad file is refused before anything is started."""
     for path in request.translations.values():
-        subtitles.read(path)
+        subtitles.read_subtitles(path)
     if request.transcript is not None:
         if subtitles.is_plain_text(request.transcript):
             subtitles.read_text(request.transcript)
         else:
-            subtitles.read(request.transcript)
+            subtitles.read_subtitles(request.transcript)
 
 
 def _engines(request: DubRequest, settings: Settings, language: str, targets: Iterable[str]) -> Iterable[EngineChoice]:

@@ -24,7 +24,7 @@ class Edits:
         written = self._context.folder.memo(f"written-{self._target}", "1")
         if written is None or not self._subtitle.exists():
             return 0
-        now = [_words(cue.text) for cue in subtitles.read(self._subtitle)]
+        now = [_words(cue.text) for cue in subtitles.read_subtitles(self._subtitle)]
         if now == [_words(text) for _, _, text in written]:
             return 0
         if len(now) != len(written):
@@ -48,8 +48,8 @@ class Edits:
 
     def write(self, lines: list[Line], texts: list[Translated], cues: list[Segment]) -> None:
         """Write the target's subtitles and remember what stands in them."""
-        subtitles.write(self._subtitle, cues)
-        subtitles.write(self._subtitle.with_suffix(".vtt"), cues)
+        subtitles.write_subtitles(self._subtitle, cues)
+        subtitles.write_subtitles(self._subtitle.with_suffix(".vtt"), cues)
         rows = [[line.index, line.text, text.text] for line, text in zip(lines, texts, strict=True) if text.text.strip()]
         self._context.folder.remember(f"written-{self._target}", "1", rows)
 

@@ -142,6 +142,7 @@ def _sound(target: Finished, source: Ingested) -> dict[str, Any]:
         "lufs": result.integrated_lufs,
         "true_peak_dbtp": result.true_peak_dbtp,
         "gain_db": result.gain_db,
+        "note": result.note or None,
         "duration_ms": result.duration_ms,
         "video_ms": source.duration_ms,
     }

@@ -18,6 +18,8 @@ VERSION = 1
 SPEECH_DBFS = -20.0
 """Level every line's loud parts are brought to before mixing; loudness is set on the sum."""
 MOST_GAIN_DB = 18.0
+TOLERANCE_LU = 1.0
+"""A result this far from the asked loudness is something the user should know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
         with context.trace.span("mix", target):
             result = await context.leaf("mix", media_mix.mix, plan)
         context.folder.remember(f"mix-{target}", key, asdict(result))
-    if result.note:
-        context.warn(f"{target}: {result.note}")
+    if abs(result.integrated_lufs - job.loudness_lufs) > TOLERANCE_LU:
+        context.warn(f"{target}: {result.note or f'the loudness is {result.integrated_lufs:.1f} LUFS'}")
     context.report_stage(Stage.MIX, 100, 100, target)
     return Mixed(output, result)

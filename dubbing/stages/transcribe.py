@@ -35,7 +35,7 @@ async def segments(context: Context, source: Ingested) -> AsyncIterator[list[Seg
     request = context.job.request
     found = 0
     if request.transcript is not None and not subtitles.is_plain_text(request.transcript):
-        stream = _one(clip_to_range(subtitles.read(request.transcript), source))
+        stream = _one(clip_to_range(subtitles.read_subtitles(request.transcript), source))
     elif request.transcript is not None:
         stream = _aligned(context, source, subtitles.read_text(request.transcript))
     else:
