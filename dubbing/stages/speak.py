@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,8 +92,9 @@ class Speak:
         if level < SILENT_DBFS:
             return self._fail(index, "the voice answered with silence")
         await asyncio.to_thread(wav.write_wav, path, speech.audio, speech.sample_rate)
-        self._done.put(key, {"ms": speech.duration_ms, "rate": speech.rate, "dbfs": round(level, 2)})
-        return Clip(path, Spoken(speech.duration_ms, speech.rate), level)
+        entry: dict[str, Any] = {"text": text, "ms": speech.duration_ms, "rate": speech.rate, "dbfs": round(level, 2)}
+        self._done.put(key, entry)
+        return Clip(path, Spoken(speech.duration_ms, speech.rate), entry["dbfs"])
 
     def _fail(self, index: int, why: str) -> None:
         self._context.log.warning("line %d was not spoken: %s", index + 1, why)
