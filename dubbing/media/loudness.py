@@ -1,0 +1,131 @@
+"""EBU R128 / ITU-R BS.1770 loudness in process, piece by piece, exact when the pieces are put together."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from dubbing.media.wav import blocks, wav_info
+
+Float32Audio = npt.NDArray[np.float32]
+SILENCE_LUFS = -70.0
+"""The absolute gate: quieter is silence."""
+STEP_MS = 100
+"""A new 400 ms gating block starts so often."""
+SETTLE_STEPS = 10
+"""Steps heard before a piece so that the weighting filters and the first gating block are full."""
+_OFFSET = -0.691
+_INCOMPLETE = 3
+_RELATIVE_GATE_LU = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One piece of a programme."""
+
+    momentary: npt.NDArray[np.float64]
+    """Loudness of each 400 ms gating block, LUFS, one per 100 ms."""
+    true_peak_db: float
+    """dBTP; -inf when silent or not asked for."""
+
+
+class Meter:
+    """A BS.1770 meter for one piece of audio; feed blocks, then ask for the result."""
+
+    def __init__(
+        self,
+        rate: int = 48_000,
+        *,
+        channels: int = 2,
+        true_peak: bool = False,
+        planar: bool = False,
+        skip_frames: int = 0,
+    ) -> None:
+        """`planar`: frames are pushed as libav's planar floats; `skip_frames`: samples at the start not to be heard."""
+        layout, form = "stereo" if channels == 2 else "mono", "fltp" if planar else "flt"
+        self._rate, self._layout, self._pts = rate, layout, 0
+        graph = av.filter.Graph()
+        self._source = graph.add(
+            "abuffer", f"time_base=1/{rate}:sample_rate={rate}:sample_fmt={form}:channel_layout={layout}"
+        )
+        # A mono programme is heard from two loudspeakers.
+        options = f"metadata=1:peak={'true' if true_peak else 'none'}:dualmono=true"
+        trim = graph.add("atrim", f"start_sample={skip_frames}")
+        meter, self._sink = graph.add("ebur128", options), graph.add("abuffersink")
+        self._source.link_to(trim)
+        trim.link_to(meter)
+        meter.link_to(self._sink)
+        graph.configure()
+        self._graph, self._momentary, self._peak = graph, list[float](), 0.0
+
+    def feed(self, audio: Float32Audio) -> None:
+        """Hear interleaved float32 samples of shape (frames, channels)."""
+        if not audio.size:
+            return
+        frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="flt", layout=self._layout)
+        frame.sample_rate = self._rate
+        self.push(frame)
+
+    def push(self, frame: av.AudioFrame) -> None:
+        """Hear a libav frame."""
+        frame.pts, frame.time_base = self._pts, Fraction(1, self._rate)
+        self._pts += frame.samples
+        self._source.push(frame)
+        self._pull()
+
+    def result(self, skip_steps: int = 0) -> Measured:
+        """Everything heard, without the first `skip_steps` steps; incomplete first blocks count as silence."""
+        momentary = np.array(self._momentary, dtype=np.float64)
+        momentary[:_INCOMPLETE] = -np.inf
+        return Measured(momentary[skip_steps:], 20 * math.log10(self._peak) if self._peak > 0 else -math.inf)
+
+    def _pull(self) -> None:
+        while True:
+            try:
+                facts = self._sink.pull().metadata
+            except (BlockingIOError, EOFError):
+                return
+            self._momentary.append(float(facts["lavfi.r128.M"]))
+            peak = facts.get("lavfi.r128.true_peak")
+            if peak is not None:
+                self._peak = max(self._peak, float(peak))
+
+
+def integrated(pieces: Iterable[npt.NDArray[np.float64]]) -> float:
+    """Gated loudness in LUFS of gating blocks put together: absolute gate -70, relative gate -10 LU."""
+    blocks_lufs = np.concatenate([*pieces, np.empty(0)])
+    loud = blocks_lufs[blocks_lufs >= SILENCE_LUFS]
+    if not loud.size:
+        return SILENCE_LUFS
+    energy = 10 ** ((loud - _OFFSET) / 10)
+    gate = _OFFSET + 10 * math.log10(float(energy.mean())) - _RELATIVE_GATE_LU
+    kept = energy[loud > gate]
+    return max(SILENCE_LUFS, _OFFSET + 10 * math.log10(float(kept.mean())))
+
+
+async def programme_loudness(path: Path) -> float:
+    """Integrated loudness of one of our WAVs in LUFS; SILENCE_LUFS when there is nothing to hear."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(_measure, path, stop)
+    finally:
+        stop.set()
+
+
+def _measure(path: Path, stop: threading.Event) -> float:
+    info = wav_info(path)
+    meter = Meter(info.sample_rate, channels=info.channels)
+    for block in blocks(info, info.sample_rate):
+        if stop.is_set():
+            break
+        meter.feed(block.astype(np.float32) * np.float32(1 / 32768))
+    return integrated([meter.result().momentary])
