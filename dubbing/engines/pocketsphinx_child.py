@@ -1,7 +1,8 @@
 """A process of its own around one decoder: pocketsphinx keeps the interpreter lock, so threads would not use two cores.
 
-Protocol on standard input: a JSON line `{"bytes": n, "text": words or null, "whole": bool}`, then n bytes of mono 16 kHz
-16-bit audio. Answer on standard output: a JSON list of `[word, start_ms, end_ms, posterior]`. It ends with its input.
+Protocol on standard input: a JSON line `{"bytes": n, "text": words or null, "whole": bool}`, then n bytes of mono
+16 kHz 16-bit audio. Answer on standard output: a JSON list of `[word, start_ms, end_ms, posterior]`. It ends with its
+input.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How fast the draft voices speak: characters per second at rate 1.0, by language, for the timing plan.
 
-Method: `scripts/bench/speaking_rate.py` speaks five everyday sentences of each language with espeak-ng 1.51 at its natural
-175 words per minute (variant klatt), trims the silence at both ends, and divides all characters by all seconds. Characters
-are counted as they are written, spaces and punctuation included. A voice's own median, measured while a job runs, replaces
-the figure after a few lines.
+Method: `scripts/bench/speaking_rate.py` speaks four or five everyday sentences of each language with espeak-ng 1.51 at
+its natural 175 words per minute (variant klatt), trims the silence at both ends, and divides all characters by all
+seconds. Characters are counted as they are written, spaces and punctuation included. A voice's own median, measured
+while a job runs, replaces the figure after a few lines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ESPEAK = {
     "tr": 14.9,
     "zh": 3.0,
 }
-"""Primary language -> characters per second at rate 1.0. Japanese was measured in kana; kanji pack more into a character."""
+"""Primary language -> characters per second at rate 1.0. Japanese was measured in kana."""
 ELSEWHERE = 18.3
 """The median of the alphabets above, for languages that were not measured."""
 

@@ -1,4 +1,5 @@
-"""Measure how many written characters per second espeak-ng speaks at rate 1.0, by language; prints the table of rates.py."""
+# ruff: noqa: RUF001 - the sentences are in their own alphabets
+"""Measure how many characters per second espeak-ng speaks at rate 1.0, by language: prints the table of rates.py."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ SENTENCES = {
     "Primer, barreja la farina amb l'aigua i deixa-la reposar. | Saps per què esperem mitja hora? | "
     "Perquè la massa es torna tova i és més fàcil de treballar.",
     "fr": "Bonjour et bienvenue à nouveau dans la cuisine. | Aujourd'hui nous allons faire du pain avec quatre ingrédients. | "
+    ""
     "D'abord, mélangez la farine et l'eau, et laissez reposer. | Savez-vous pourquoi on attend une demi-heure ? | "
     "Parce que la pâte devient souple et plus facile à travailler.",
     "pt": "Bom dia e bem-vindos de volta à cozinha. | Hoje vamos fazer pão com apenas quatro ingredientes. | "
@@ -28,6 +30,7 @@ SENTENCES = {
     "Perché l'impasto diventa morbido ed è più facile da lavorare.",
     "de": "Guten Morgen und willkommen zurück in der Küche. | Heute backen wir Brot mit nur vier Zutaten. | "
     "Zuerst mischen wir das Mehl mit dem Wasser und lassen es ruhen. | Wissen Sie, warum wir eine halbe Stunde warten? | "
+    ""
     "Weil der Teig dann weich wird und sich leichter kneten lässt.",
     "nl": "Goedemorgen en welkom terug in de keuken. | Vandaag bakken we brood met maar vier dingen. | "
     "Meng eerst de bloem met het water en laat het rusten. | Weet je waarom we een half uur wachten? | "
