@@ -25,12 +25,14 @@ INSTALL = "apt-get install -y --no-install-recommends apertium apertium-eng-spa"
 MODES = Path("/usr/share/apertium/modes")
 TIMEOUT_S = 20.0
 
-_CODES = {
-    "eng": "en", "spa": "es", "cat": "ca", "por": "pt", "fra": "fr", "ita": "it", "oci": "oc", "arg": "an", "ast": "ast",
-    "glg": "gl", "epo": "eo", "eus": "eu", "ron": "ro", "isl": "is", "mkd": "mk", "hbs": "sh", "srd": "sc", "deu": "de",
-    "nld": "nl", "swe": "sv", "dan": "da", "nob": "nb", "nno": "nn", "bul": "bg", "afr": "af", "cym": "cy", "bre": "br",
-    "gle": "ga", "hin": "hi", "urd": "ur", "rus": "ru", "ukr": "uk", "bel": "be", "pol": "pl", "ces": "cs", "slv": "sl",
-}  # fmt: skip
+_CODES = dict(
+    re.findall(
+        r"(\w+):(\w+)",
+        "eng:en spa:es cat:ca por:pt fra:fr ita:it oci:oc arg:an ast:ast glg:gl epo:eo eus:eu ron:ro isl:is mkd:mk "
+        "hbs:sh srd:sc deu:de nld:nl swe:sv dan:da nob:nb nno:nn bul:bg afr:af cym:cy bre:br gle:ga hin:hi urd:ur "
+        "rus:ru ukr:uk bel:be pol:pl ces:cs slv:sl",
+    )
+)
 """ISO 639-3 as mode names have it -> BCP-47; two-letter names are themselves."""
 _ESCAPED = re.compile(r"([\\^$@<>{}\[\]/])")
 

@@ -47,7 +47,7 @@ _SUBSTITUTES = {
     "iw": "he",
     "in": "id",
 }
-_LATIN_AMERICA = frozenset(["ar", "bo", "cl", "co", "cr", "cu", "do", "ec", "gt", "hn", "mx", "ni", "pa", "pe", "pr", "py", "sv", "us", "uy", "ve"])  # fmt: skip
+_LATIN_AMERICA = frozenset(re.findall(r"\w+", "ar bo cl co cr cu do ec gt hn mx ni pa pe pr py sv us uy ve"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ _ABBREVIATIONS = frozenset(
 )
 OPENED = frozenset({"es", "ast"})
 """Languages that open questions and exclamations."""
+_NOT_OPENED = str.maketrans("", "", "¿¡")
 _SHOUT = 0.8
 """Share of capitals among the letters from which a sentence counts as shouted."""
 
@@ -61,7 +62,9 @@ def split(text: str, source: str = "en") -> list[Sentence]:
 
 def finish(sentences: Sequence[Sentence], target: str) -> str:
     """Put sentences together; in Spanish and Asturian questions and exclamations get their opening mark."""
-    return "".join(s.lead + _opening(s, target) + s.text + s.end + s.glue for s in sentences).strip()
+    if target not in OPENED:
+        return "".join(s.lead.translate(_NOT_OPENED) + s.text + s.end + s.glue for s in sentences).strip()
+    return "".join(s.lead + _opening(s) + s.text + s.end + s.glue for s in sentences).strip()
 
 
 def _sentence(piece: str, glue: str, source: str) -> Sentence:
@@ -85,8 +88,6 @@ def _sentence_case(text: str, source: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _opening(sentence: Sentence, target: str) -> str:
-    if target not in OPENED:
-        return ""
+def _opening(sentence: Sentence) -> str:
     asked, shouted = "?" in sentence.end, "!" in sentence.end
     return ("¿" if asked and "¿" not in sentence.lead else "") + ("¡" if shouted and "¡" not in sentence.lead else "")
