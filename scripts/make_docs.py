@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the documents that are made from the code: settings, errors and commands.
 
-    scripts/make_docs.py           write them
-    scripts/make_docs.py --check   change nothing; exit 1 and name the stale ones
+scripts/make_docs.py           write them
+scripts/make_docs.py --check   change nothing; exit 1 and name the stale ones
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ def settings() -> str:
             if "enum" in option:
                 return ", ".join(f"`{value}`" for value in option["enum"])
             if "minimum" in option:
-                return f"{option['minimum']} to {option['maximum']}" if "maximum" in option else f"{option['minimum']} or more"
+                return (
+                    f"{option['minimum']} to {option['maximum']}"
+                    if "maximum" in option
+                    else f"{option['minimum']} or more"
+                )
             if option.get("type") == "boolean":
                 return "`1`, `0`"
             if option.get("format") == "path":
@@ -48,10 +52,16 @@ def settings() -> str:
     def rows() -> Iterator[tuple[object, ...]]:
         schema = Settings.model_json_schema(by_alias=False)
         for name, field in Settings.model_fields.items():
-            default = "unset" if field.default is None else f"`{int(field.default) if field.default is False else field.default}`"
+            default = (
+                "unset"
+                if field.default is None
+                else f"`{int(field.default) if field.default is False else field.default}`"
+            )
             yield f"`{field.validation_alias}`", default, allowed(name, schema), field.description
 
-    text = "Read once at start from the environment and from a file `.env` in the current folder; the environment wins.\n"
+    text = (
+        "Read once at start from the environment and from a file `.env` in the current folder; the environment wins.\n"
+    )
     text += "A name that begins with `DUBBING_` and is not listed here is refused, so a typing error cannot go unnoticed.\n\n"
     return f"# Settings\n\n{text}" + table(("Variable", "Default", "Values", "What it does"), rows())
 
@@ -80,7 +90,9 @@ def commands() -> str:
         for action in sub._actions:
             if not isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
                 names = ", ".join(f"`{name}`" for name in action.option_strings)
-                value = "" if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction) else value_of(action)
+                value = (
+                    "" if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction) else value_of(action)
+                )
                 yield " ".join(filter(None, (names, value))), (action.help or "").replace("%(prog)s", "dub")
 
     def value_of(action: argparse.Action) -> str:
@@ -89,7 +101,11 @@ def commands() -> str:
         return f"`{action.metavar or action.dest.upper()}`"
 
     top = parser()
-    text = f"# The command line\n\n{top.description}\n\n```text\n{top.epilog}\n```\n" if top.epilog else f"# The command line\n\n{top.description}\n"
+    text = (
+        f"# The command line\n\n{top.description}\n\n```text\n{top.epilog}\n```\n"
+        if top.epilog
+        else f"# The command line\n\n{top.description}\n"
+    )
     subparsers = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
     for name, sub in (pair for action in subparsers for pair in action.choices.items()):
         text += f"\n## dub {name}\n\n{sub.description or ''}\n\n" + table(("Option", "What it does"), options(sub))

@@ -15,7 +15,15 @@ def film(tmp_path: Path, require_program: Callable[..., str]) -> Path:
     """Two seconds of picture and tone."""
     require_program("chromium", "chromium-browser")
     path = tmp_path / "film.mp4"
-    command = [require_program("ffmpeg"), "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=2"]
+    command = [
+        require_program("ffmpeg"),
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=320x180:rate=25:duration=2",
+    ]
     command += ["-f", "lavfi", "-i", "sine=frequency=440:duration=2", "-c:v", "libx264", "-preset", "ultrafast"]
     command += ["-pix_fmt", "yuv420p", "-c:a", "aac", "-movflags", "+faststart", str(path)]
     subprocess.run(command, check=True, timeout=60)

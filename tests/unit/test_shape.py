@@ -43,7 +43,9 @@ def tree(path: Path) -> ast.Module:
 
 def catches_everything(handler: ast.ExceptHandler) -> bool:
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    broad = any(kind is None or (isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"}) for kind in kinds)
+    broad = any(
+        kind is None or (isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"}) for kind in kinds
+    )
     last = handler.body[-1]
     return broad and not (isinstance(last, ast.Raise) and last.exc is None)
 
@@ -51,7 +53,11 @@ def catches_everything(handler: ast.ExceptHandler) -> bool:
 def looks_at_environment(node: ast.AST) -> bool:
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
         return node.attr in {"environ", "getenv", "putenv", "unsetenv"}
-    return isinstance(node, ast.ImportFrom) and node.module == "os" and any(a.name in {"environ", "getenv"} for a in node.names)
+    return (
+        isinstance(node, ast.ImportFrom)
+        and node.module == "os"
+        and any(a.name in {"environ", "getenv"} for a in node.names)
+    )
 
 
 def product() -> Iterator[Path]:
@@ -60,7 +66,9 @@ def product() -> Iterator[Path]:
 
 def imported_by(module: str) -> set[str]:
     code = f"import sys, {module}; print('\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
     return set(done.stdout.split())
 
 
@@ -110,7 +118,9 @@ def test_importing_the_product_is_cheap(module: str) -> None:
 def test_nothing_unfinished_and_no_private_path_is_left_in_the_tree() -> None:
     marks = "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X"))
     unwanted = re.compile(rf"\b({marks})\b|(?<![\w.$}}])/(work|root|home/\w+)/")
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     found = []
