@@ -114,10 +114,7 @@ class PictureTooLargeError(BadInputError):
 class TooManyStreamsError(BadInputError):
     """The file {name} has more than {limit} streams."""
 
-    code, hint = (
-        "media_too_many_streams",
-        "Keep the video and the audio tracks you need: `ffmpeg -i IN -map 0:v -map 0:a:0 -c copy OUT`.",
-    )
+    code, hint = "media_too_many_streams", "Keep the video and the audio tracks you need: `ffmpeg -i IN -map 0:v -map 0:a:0 -c copy OUT`."
 
 
 class TooLongError(BadInputError):
@@ -167,11 +164,7 @@ class LanguageError(BadInputError):
 class MediaTimeoutError(BadInputError):
     """ffmpeg needed more than {limit_s} s for {name} and was stopped."""
 
-    code, hint, retryable = (
-        "media_timeout",
-        "The file may be damaged on purpose or by accident; re-encode it and try again.",
-        True,
-    )
+    code, hint, retryable = "media_timeout", "The file may be damaged on purpose or by accident; re-encode it and try again.", True
 
 
 class MediaLimitError(BadInputError):

@@ -62,7 +62,7 @@ def settings() -> str:
     text = (
         "Read once at start from the environment and from a file `.env` in the current folder; the environment wins.\n"
     )
-    text += "A name that begins with `DUBBING_` and is not listed here is refused, so a typing error cannot go unnoticed.\n\n"
+    text += "A name that begins with `DUBBING_` and is not listed here is refused: no typing error goes unnoticed.\n\n"
     return f"# Settings\n\n{text}" + table(("Variable", "Default", "Values", "What it does"), rows())
 
 

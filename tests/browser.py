@@ -23,7 +23,10 @@ TYPES = {
     ".ogg": "audio/ogg",
     ".vtt": "text/vtt",
 }
-PAGE = b"<!doctype html><meta charset=utf-8><title>player</title><body style='margin:0'><video id=v muted playsinline controls width=640></video>"
+PAGE = (
+    b"<!doctype html><meta charset=utf-8><title>player</title>"
+    b"<body style='margin:0'><video id=v muted playsinline controls width=640></video>"
+)
 QUIET = (
     "--no-sandbox",
     "--autoplay-policy=no-user-gesture-required",
@@ -116,7 +119,7 @@ class _Files(BaseHTTPRequestHandler):
         except ConnectionError:
             self.close_connection = True  # players hang up in the middle of a range as a matter of course
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
         """Stay silent."""
 
 
