@@ -17,6 +17,7 @@ from dubbing.errors import DubbingError, WorkError
 from dubbing.stages import script as scripting
 from dubbing.stages import transcribe
 from dubbing.stages.context import Context, Feed, Leaf, together
+from dubbing.stages.cues import write
 from dubbing.stages.edits import Edits
 from dubbing.stages.ingest import Ingested, ingest
 from dubbing.stages.inspect import inspect
@@ -56,11 +57,16 @@ async def _stages(context: Context) -> JobResult:
         lines = own.get(tag, spoken)
         dubbed = await Target(context, tag, source.duration_ms).run(lines, edits)
         cues = [
-            Segment(line.start_ms, max(line.end_ms, placed.placement.end_ms if placed else 0), text.text, speaker=line.speaker)
+            Segment(
+                line.start_ms,
+                max(line.end_ms, placed.placement.end_ms if placed else 0),
+                text.text,
+                speaker=line.speaker,
+            )
             for line, text, placed in zip(dubbed.lines, dubbed.texts, dubbed.placed, strict=True)
             if text.text.strip()
         ]
-        edits.write(dubbed.lines, dubbed.texts, subtitles.apart(cues))
+        edits.write(dubbed.lines, dubbed.texts, cues)
         return Finished(tag, dubbed, await mix(context, tag, source, dubbed.placed))
 
     async def listen() -> list[Line]:
@@ -96,7 +102,5 @@ def _given(context: Context, source: Ingested, tag: str) -> Feed[Line]:
 def _write_source_subtitles(context: Context, lines: list[Line], names: Names) -> None:
     if lines:
         cues = [Segment(line.start_ms, line.end_ms, line.text, speaker=line.speaker) for line in lines]
-        path = names.subtitle(context.job.source_language)
-        subtitles.write_subtitles(path, subtitles.apart(cues))
-        subtitles.write_subtitles(path.with_suffix(".vtt"), subtitles.apart(cues))
+        write(names.subtitle(context.job.source_language), cues)
     context.report_stage(Stage.SCRIPT, len(lines), len(lines))

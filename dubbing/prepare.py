@@ -37,9 +37,7 @@ async def prepare(request: DubRequest, settings: Settings) -> Job:
     _check_texts(request)
     engines = tuple(_engines(request, settings, language, targets))
     voices = {tag: _voices(engines, tag) for tag in targets}
-    job_id = fingerprint(
-        source=source_id, track=request.audio_track, start=request.start_ms, end=request.end_ms
-    )[:12]
+    job_id = fingerprint(source=source_id, track=request.audio_track, start=request.start_ms, end=request.end_ms)[:12]
     folder = JobFolder.open(request.output_dir, request.source.stem, job_id)
     return Job(
         id=job_id,

@@ -106,11 +106,18 @@ async def _run(
         finally:
             closing = time.monotonic()
             await road.aclose()
-    timings = road.timings | {"prepare": prepared, "ingest": decoded, "start": waited, "close": time.monotonic() - closing}
+    timings = road.timings | {
+        "prepare": prepared,
+        "ingest": decoded,
+        "start": waited,
+        "close": time.monotonic() - closing,
+    }
     return result, job, timings
 
 
-async def _ingest_meanwhile(job: Job, folder: JobFolder, printer: ProgressPrinter, start: asyncio.Future[None]) -> float:
+async def _ingest_meanwhile(
+    job: Job, folder: JobFolder, printer: ProgressPrinter, start: asyncio.Future[None]
+) -> float:
     """Decode the source while Ray starts; the pipeline then finds it done. Answers the seconds it took."""
     context = Context(job, folder, Engines(), LocalLeaf(), printer, logging.getLogger("dubbing.job"))
     try:

@@ -38,10 +38,7 @@ _DRAWING = re.compile(r"\{[^{}]*\\p[1-9]")
 
 def read_subtitles(path: Path) -> tuple[Segment, ...]:
     """Parse a subtitle file. Raises FileMissingError, SubtitleError."""
-    if not path.is_file():
-        raise FileMissingError(name=path.name)
-    with path.open("rb") as file:
-        return parse_subtitles(file.read(MAX_BYTES + 1), path.name)
+    return parse_subtitles(_bytes(path), path.name)
 
 
 def parse_subtitles(data: bytes, name: str = "subtitles") -> tuple[Segment, ...]:
@@ -274,3 +271,23 @@ def _clock(ms: int, point: str) -> str:
 
 def _centi(ms: int) -> str:
     return f"{ms // 3_600_000}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000 // 10:02}"
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileMissingError(name=path.name)
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def is_plain_text(path: Path) -> bool:
+    """Whether the file is words without times. Raises SubtitleError as `read_subtitles` does."""
+    return detect(decode_text(_bytes(path), path.name)) is None
+
+
+def read_text(path: Path) -> str:
+    """The words of a plain text. Raises SubtitleError when there are none."""
+    text = decode_text(_bytes(path), path.name).strip()
+    if not any(char.isalnum() for char in text):
+        raise SubtitleError(name=path.name, detail="it has no words")
+    return text

@@ -40,7 +40,11 @@ class Limits:
     @classmethod
     def of_voice(cls, natural: bool, engine: tuple[float, float]) -> Limits:
         """Natural voices keep to 1.2 / 1.35; a robotic one may use all of its own rate control, and a fifth more."""
-        return cls(engine=engine) if natural else cls(usual=max(1.2, engine[1]), ever=max(1.2, engine[1]) * 1.2, engine=engine)
+        return (
+            cls(engine=engine)
+            if natural
+            else cls(usual=max(1.2, engine[1]), ever=max(1.2, engine[1]) * 1.2, engine=engine)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,9 @@ def budget_chars(text: str, slot: Slot, limits: Limits, calibration: Calibration
     return max(12, int(seconds * calibration.units_per_second * limits.usual / max(per_char, 0.5)))
 
 
-def plan(natural_ms: Sequence[int], places: Sequence[Slot], limits: Limits, settled: Sequence[float | None]) -> list[float]:
+def plan(
+    natural_ms: Sequence[int], places: Sequence[Slot], limits: Limits, settled: Sequence[float | None]
+) -> list[float]:
     """One engine rate per line, equal within a group, from predicted natural lengths; settled lines keep theirs.
 
     A line planned among settled neighbours takes their rate unless its own slot needs more.
@@ -226,7 +232,9 @@ def respeak(spoken: Sequence[Spoken], places: Sequence[Slot], limits: Limits) ->
     return answer
 
 
-def fit(spoken: Sequence[Spoken | None], places: Sequence[Slot], limits: Limits, duration_ms: int) -> list[Placement | None]:
+def fit(
+    spoken: Sequence[Spoken | None], places: Sequence[Slot], limits: Limits, duration_ms: int
+) -> list[Placement | None]:
     """Place every clip; None stays None (a line that could not be spoken, flagged by its stage)."""
     factors: list[float] = [1.0] * len(spoken)
     for members in _groups(places):

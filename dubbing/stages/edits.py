@@ -8,6 +8,7 @@ from dubbing import subtitles
 from dubbing.artifacts import Manifest, fingerprint
 from dubbing.errors import SubtitleError
 from dubbing.stages.context import Context
+from dubbing.stages.cues import write
 from dubbing.stages.translate import Translated
 from dubbing.types import Line, Segment
 
@@ -48,9 +49,10 @@ class Edits:
 
     def write(self, lines: list[Line], texts: list[Translated], cues: list[Segment]) -> None:
         """Write the target's subtitles and remember what stands in them."""
-        subtitles.write_subtitles(self._subtitle, cues)
-        subtitles.write_subtitles(self._subtitle.with_suffix(".vtt"), cues)
-        rows = [[line.index, line.text, text.text] for line, text in zip(lines, texts, strict=True) if text.text.strip()]
+        write(self._subtitle, cues)
+        rows = [
+            [line.index, line.text, text.text] for line, text in zip(lines, texts, strict=True) if text.text.strip()
+        ]
         self._context.folder.remember(f"written-{self._target}", "1", rows)
 
 

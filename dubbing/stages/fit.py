@@ -25,7 +25,12 @@ class Placed:
 
 
 async def fit(
-    context: Context, target: str, clips: Sequence[Clip | None], places: Sequence[timing.Slot], limits: timing.Limits, duration_ms: int
+    context: Context,
+    target: str,
+    clips: Sequence[Clip | None],
+    places: Sequence[timing.Slot],
+    limits: timing.Limits,
+    duration_ms: int,
 ) -> list[Placed | None]:
     """Places for all clips of a target; None where there is no clip."""
     folder = context.folder.target(target) / "speech"

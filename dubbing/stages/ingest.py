@@ -82,7 +82,9 @@ async def _range(context: Context, info: probe.MediaInfo) -> tuple[int, int | No
     if start and info.video is not None:
         keyframe = await probe.keyframe_before(request.source, start)
         if keyframe != start:
-            context.log.info("range starts at the keyframe %s (asked for %s): pictures are copied", clock(keyframe), clock(start))
+            context.log.info(
+                "range starts at the keyframe %s (asked for %s): pictures are copied", clock(keyframe), clock(start)
+            )
         start = keyframe
     return start, end
 

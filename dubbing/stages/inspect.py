@@ -158,4 +158,3 @@ def _recognition(lines: Sequence[Line]) -> dict[str, Any] | None:
         "below_threshold": sum(confidence < LOW_CONFIDENCE for confidence in known),
         "threshold": LOW_CONFIDENCE,
     }
-

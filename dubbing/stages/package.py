@@ -85,7 +85,8 @@ def _plans(
 ) -> list[mux.PackagePlan]:
     job = context.job
     dubs = {
-        target.tag: mux.DubTrack(target.mixed.path, target.tag, f"{native_name(target.tag)} (dub)") for target in finished
+        target.tag: mux.DubTrack(target.mixed.path, target.tag, f"{native_name(target.tag)} (dub)")
+        for target in finished
     }
     texts = {
         tag: mux.SubtitleTrack(names.subtitle(tag), tag, native_name(tag))

@@ -103,7 +103,9 @@ class Target:
             block.texts = await self._translate(block.lines, budgets)
         block.texts = [edits.of(line, text) for line, text in zip(block.lines, block.texts, strict=True)]
         if earlier is not None:
-            await asyncio.wait([earlier])  # the plan of a block learns from blocks that are surely done: same input, same plan
+            await asyncio.wait(
+                [earlier]
+            )  # the plan of a block learns from blocks that are surely done: same input, same plan
         await self._say(block, self._calibrations(number))
 
     async def _say(self, block: Block, calibrations: dict[str, timing.Calibration]) -> None:
@@ -192,5 +194,3 @@ async def _blocks(lines: Feed[Line], duration_ms: int) -> AsyncIterator[Block]:
             waiting = waiting[cut:]
     if waiting:
         yield Block(waiting, timing.slots([(w.start_ms, w.end_ms, w.speaker) for w in waiting], duration_ms))
-
-

@@ -12,7 +12,7 @@ from typing import Any
 from dubbing import subtitles
 from dubbing.artifacts import Manifest, fingerprint
 from dubbing.engines import vad
-from dubbing.engines.base import AlignItem, Transcript, TranscribeItem
+from dubbing.engines.base import AlignItem, TranscribeItem, Transcript
 from dubbing.errors import MachineError, NoSpeechError
 from dubbing.media import wav
 from dubbing.stages.context import Context, Meter

@@ -40,7 +40,9 @@ class Translated:
 class Translate:
     """The translate stage of one target language."""
 
-    def __init__(self, context: Context, target: str, engine: EngineClient[TranslateItem, Translation], meter: Meter) -> None:
+    def __init__(
+        self, context: Context, target: str, engine: EngineClient[TranslateItem, Translation], meter: Meter
+    ) -> None:
         self._context, self._target, self._engine, self._meter = context, target, engine, meter
         self._done = Manifest(context.folder.target(target) / "translate.jsonl")
 
@@ -97,12 +99,12 @@ def check(text: str, translated: str, source: str, target: str) -> list[str]:
     if not any(c.isalnum() for c in ours):
         return ["empty"] if any(c.isalnum() for c in theirs) else []
     problems = []
-    same = source.split("-")[0] == target.split("-")[0]
+    same = source.split("-", maxsplit=1)[0] == target.split("-", maxsplit=1)[0]
     if not same and len(theirs.split()) > 3 and _plain(ours) == _plain(theirs):
         problems.append("echo")
     if len(ours) > 3 * len(theirs) + 40:
         problems.append("too_long")
-    expected = _SCRIPT_OF.get(target.split("-")[0])
+    expected = _SCRIPT_OF.get(target.split("-", maxsplit=1)[0])
     letters = [c for c in ours if c.isalpha()]
     if expected and len(letters) > 3 and sum(expected in unicodedata.name(c, "") for c in letters) < len(letters) / 2:
         problems.append("wrong_script")

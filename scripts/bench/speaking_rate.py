@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from dubbing import timing
 from dubbing.engines import espeak
 from dubbing.engines.base import SpeakItem
 
@@ -57,13 +58,13 @@ SENTENCES = {
 
 
 def measure(language: str) -> float:
-    """Characters per second over the language's sentences."""
+    """Units per second over the language's sentences."""
     sentences = [unicodedata.normalize("NFC", s.strip()) for s in SENTENCES[language].split("|")]
     engine = espeak.SPEAK.load({})
     voice = espeak.voices(language)[0].id
     speeches = engine.run([SpeakItem(sentence, language, voice) for sentence in sentences])
     engine.close()
-    return sum(map(len, sentences)) / (sum(speech.audio.size for speech in speeches) / espeak.SAMPLE_RATE)
+    return sum(map(timing.units, sentences)) / (sum(speech.audio.size for speech in speeches) / espeak.SAMPLE_RATE)
 
 
 if __name__ == "__main__":

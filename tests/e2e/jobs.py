@@ -24,7 +24,9 @@ from dubbing.types import DubRequest, JobResult
 FAKES = {"transcribe": "fake-transcribe", "align": "fake-align", "translate": "fake-translate", "speak": "fake-speak"}
 
 
-def dub(request: DubRequest, options: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[JobResult, dict[str, Any]]:
+def dub(
+    request: DubRequest, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[JobResult, dict[str, Any]]:
     """Run a job in this process; answers its result and its report."""
 
     async def run() -> JobResult:
@@ -40,7 +42,20 @@ def dub(request: DubRequest, options: Mapping[str, Mapping[str, Any]] | None = N
 
 def loudness(path: Path, track: int = 0) -> tuple[float, float]:
     """Integrated loudness (LUFS) and true peak (dBTP) of an audio track, measured by ffmpeg's ebur128."""
-    command = ["ffmpeg", "-nostdin", "-hide_banner", "-i", path, "-map", f"0:a:{track}", "-af", "ebur128=peak=true", "-f", "null", "-"]
+    command = [
+        "ffmpeg",
+        "-nostdin",
+        "-hide_banner",
+        "-i",
+        path,
+        "-map",
+        f"0:a:{track}",
+        "-af",
+        "ebur128=peak=true",
+        "-f",
+        "null",
+        "-",
+    ]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     summary = text[text.rindex("Summary:") :]
     integrated, peak = re.search(r"I:\s+(-?[\d.]+) LUFS", summary), re.search(r"Peak:\s+(-?[\d.]+|-inf) dBFS", summary)
@@ -57,13 +72,40 @@ def streams(path: Path) -> list[dict[str, Any]]:
 
 def picture_hash(path: Path) -> str:
     """MD5 over the video packets."""
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", path, "-map", "0:V:0", "-c", "copy", "-f", "streamhash", "-hash", "md5", "-"]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-nostdin",
+        "-i",
+        path,
+        "-map",
+        "0:V:0",
+        "-c",
+        "copy",
+        "-f",
+        "streamhash",
+        "-hash",
+        "md5",
+        "-",
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.rpartition("=")[2].strip()
 
 
 def decoded_ms(path: Path, kind: str) -> float:
     """Length of the first track of a kind (`a` or `V`), from its packets, ms."""
-    command = ["ffprobe", "-v", "error", "-select_streams", f"{kind}:0", "-show_entries", "packet=pts_time,duration_time", "-of", "csv=p=0", path]
+    command = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-select_streams",
+        f"{kind}:0",
+        "-show_entries",
+        "packet=pts_time,duration_time",
+        "-of",
+        "csv=p=0",
+        path,
+    ]
     rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     times = [[float(cell) for cell in row.strip(",").split(",")[:2]] for row in rows]
     return (max(start + length for start, length in times) - min(start for start, _ in times)) * 1000
@@ -87,7 +129,9 @@ def spoken_wav(path: Path, text: str) -> Path:
 def tone(path: Path, seconds: float) -> Path:
     """A quiet hum, as a programme to dub over."""
     source = f"sine=frequency=110:sample_rate=48000:duration={seconds},volume=0.2"
-    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source, "-ac", "2", path], check=True)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source, "-ac", "2", path], check=True
+    )
     return path
 
 
@@ -102,7 +146,9 @@ def request_of(spec: Mapping[str, Any]) -> DubRequest:
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     _, report = dub(request_of(spec), spec.get("options"))
-    own, children = (resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, children = (
+        resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     print(json.dumps({"calls": report["calls"], "own_mb": own, "children_mb": children}))
 
 

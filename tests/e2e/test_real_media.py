@@ -76,7 +76,9 @@ def test_a_recording_is_dubbed_by_recognition(media_dir: Path, require_program: 
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_a_recording_is_dubbed_with_its_transcript(media_dir: Path, require_program: Any, tmp_path: Path, name: str) -> None:
+def test_a_recording_is_dubbed_with_its_transcript(
+    media_dir: Path, require_program: Any, tmp_path: Path, name: str
+) -> None:
     require_program("apertium"), require_program("espeak-ng")
     text = reference(media_dir, name)
     if not text:
@@ -91,5 +93,7 @@ def test_a_recording_is_dubbed_with_its_transcript(media_dir: Path, require_prog
 
     check_result(source, result, report)
     assert report["calls"]["align.called"] == 1 and "transcribe.called" not in report["calls"]
-    words = " ".join(cue.text for cue in subtitles.read_subtitles(result.files["es"][2].with_name(f"{source.stem}.en.srt")))
+    words = " ".join(
+        cue.text for cue in subtitles.read_subtitles(result.files["es"][2].with_name(f"{source.stem}.en.srt"))
+    )
     assert len(words.split()) == len(text.split())

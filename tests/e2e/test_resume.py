@@ -148,7 +148,9 @@ def test_an_edited_subtitle_given_as_a_translation_speaks_only_what_changed(tmp_
     mine = tmp_path / "mine.srt"
     mine.write_text(result.files["es"][2].read_text().replace("number 17 of", "diecisiete de"))
 
-    _, report = jobs.dub(jobs.request_of(spec | {"transcript": None, "translations": {"es": str(mine)}}), spec["options"])
+    _, report = jobs.dub(
+        jobs.request_of(spec | {"transcript": None, "translations": {"es": str(mine)}}), spec["options"]
+    )
 
     assert report["calls"] == {"speak.called": 1, "speak.kept": LINES - 1}
 

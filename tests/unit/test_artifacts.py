@@ -114,7 +114,14 @@ def test_an_atomic_write_leaves_no_temporary(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stem", "name"),
-    [("a/b\\c", "a_b_c"), ("...hidden", "hidden"), ("\x00\n", "__"), ("", "video"), ("фильм 1", "фильм 1"), ("é" * 90, "é" * 50)],
+    [
+        ("a/b\\c", "a_b_c"),
+        ("...hidden", "hidden"),
+        ("\x00\n", "__"),
+        ("", "video"),
+        ("фильм 1", "фильм 1"),
+        ("é" * 90, "é" * 50),
+    ],
 )
 def test_names_of_folders_are_safe(stem: str, name: str) -> None:
     assert safe_name(stem) == name

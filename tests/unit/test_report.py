@@ -13,7 +13,9 @@ from dubbing.trace import Span, Trace
 from dubbing.types import Line
 
 
-def result(index: int, source: tuple[int, int], dub: tuple[int, int] | None, rate: float = 1.0, *flags: str) -> LineResult:
+def result(
+    index: int, source: tuple[int, int], dub: tuple[int, int] | None, rate: float = 1.0, *flags: str
+) -> LineResult:
     placement = None
     if dub is not None:
         placement = Placement(dub[0], dub[1] - dub[0], 1.0, rate, dub[0] - source[0], flags)
@@ -30,7 +32,11 @@ def test_overlap_is_the_share_of_time_both_speak() -> None:
 
 def test_a_target_report_counts_what_happened() -> None:
     found = report.target_report(
-        [result(0, (0, 2000), (0, 2000)), result(1, (3000, 5000), (3100, 5100), 1.3, "hurried"), result(2, (6000, 7000), None)],
+        [
+            result(0, (0, 2000), (0, 2000)),
+            result(1, (3000, 5000), (3100, 5100), 1.3, "hurried"),
+            result(2, (6000, 7000), None),
+        ],
         {"lufs": -16.1},
         ["a.mp4"],
     )
@@ -50,7 +56,14 @@ def test_a_target_without_speech_passes_no_gate() -> None:
 
 
 def test_busy_time_counts_overlapping_spans_once() -> None:
-    trace = Trace([Span("speak", "a", 0.0, 2.0), Span("speak", "b", 1.0, 3.0), Span("speak", "c", 5.0, 6.0), Span("mix", "m", 2.5, 4.0)])
+    trace = Trace(
+        [
+            Span("speak", "a", 0.0, 2.0),
+            Span("speak", "b", 1.0, 3.0),
+            Span("speak", "c", 5.0, 6.0),
+            Span("mix", "m", 2.5, 4.0),
+        ]
+    )
 
     assert trace.busy_s("speak") == 4.0
     assert trace.window_s("speak") == 6.0

@@ -11,7 +11,15 @@ from dubbing.timing import Calibration, Limits, Slot, Spoken
 
 ROBOT = Limits.of_voice(natural=False, engine=(0.8, 1.8))
 NATURAL = Limits.of_voice(natural=True, engine=(1.0, 1.0))
-SCRIPTS = ["The quick brown fox", "Быстрая лиса", "素早い狐が犬を", "الثعلب السريع", "तेज़ लोमड़ी", "빠른 여우", "敏捷的狐狸"]
+SCRIPTS = [
+    "The quick brown fox",
+    "Быстрая лиса",
+    "素早い狐が犬を",
+    "الثعلب السريع",
+    "तेज़ लोमड़ी",
+    "빠른 여우",
+    "敏捷的狐狸",
+]
 
 
 @st.composite
