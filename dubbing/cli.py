@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(StoppedError(), getattr(arguments, "json", False))
     except BrokenPipeError:
         return 0
-    except Exception as error:  # the command's border: a defect becomes a message with a trace to send in
+    except Exception as error:  # noqa: BLE001 - the command's border: a defect becomes a message with a trace to send in
         trace = Path("dub-error.log")
         trace.write_text(traceback.format_exc())
         return _fail(DubbingError(detail=f"{type(error).__name__}: {error}"), getattr(arguments, "json", False), trace)
@@ -131,7 +131,8 @@ def _run(arguments: argparse.Namespace, settings: config.Settings) -> int:
     sys.stderr.flush()
     from dubbing import run  # noqa: PLC0415 - numpy and friends load after the first line is on the screen
 
-    return run.command(arguments, settings)
+    code: int = run.command(arguments, settings)
+    return code
 
 
 def pairs(values: Sequence[str], option: str, default: str | None = None) -> dict[str, str]:

@@ -38,7 +38,7 @@ def languages(arguments: argparse.Namespace, settings: Settings) -> int:
     heard = sorted({a for a, _ in offered("transcribe")})
     spoken = {a for a, _ in offered("speak")}
     translated = sorted(pair for pair in offered("translate") if pair[1] in spoken)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"from": source, "to": [b for a, b in translated if a == source], "recognised": source in heard}
         for source in sorted({a for a, _ in translated})
     ]
@@ -57,7 +57,7 @@ def engines(arguments: argparse.Namespace, settings: Settings) -> int:
     from dubbing.engines import registry  # noqa: PLC0415
     from dubbing.engines.base import KINDS  # noqa: PLC0415
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "kind": kind,
             "name": c.spec.name,

@@ -16,7 +16,7 @@ from dubbing.engines.base import Engines
 from dubbing.errors import DubbingError, WorkError
 from dubbing.stages import script as scripting
 from dubbing.stages import transcribe
-from dubbing.stages.context import Context, Feed, Leaf, together
+from dubbing.stages.context import Context, Feed, Leaf, both, together
 from dubbing.stages.cues import write
 from dubbing.stages.edits import Edits
 from dubbing.stages.ingest import Ingested, ingest
@@ -81,7 +81,7 @@ async def _stages(context: Context) -> JobResult:
         finally:
             spoken.close()
 
-    lines, *finished = await together(listen(), *map(one, request.targets))
+    lines, finished = await both(listen(), together(*map(one, request.targets)))
     _write_source_subtitles(context, lines, names)
     files = await package(context, source, finished, names)
     result = inspect(context, source, lines, finished, files, names)

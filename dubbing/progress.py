@@ -59,7 +59,10 @@ def render(progress: Progress, *, bar: bool) -> str:
     """One state as one line."""
     name = f"{progress.stage.value} {progress.target}" if progress.target else progress.stage.value
     done, total = progress.done, progress.total
-    percent = (progress.target is None and progress.stage is Stage.INGEST) or progress.stage in (Stage.MIX, Stage.PACKAGE)
+    percent = (progress.target is None and progress.stage is Stage.INGEST) or progress.stage in (
+        Stage.MIX,
+        Stage.PACKAGE,
+    )
     count = ("done" if done >= total else "...") if percent else f"{done}/{total}"
     parts = [f"{name:<14}"]
     if bar and total:

@@ -166,7 +166,10 @@ class Languages:
 
     def can(self, source: str, target: str) -> bool:
         """Whether `source` -> `target` (equal for kinds other than translate) is offered; region subtags are ignored."""
-        return self.any or (source.split("-", maxsplit=1)[0].lower(), target.split("-", maxsplit=1)[0].lower()) in self.pairs
+        return (
+            self.any
+            or (source.split("-", maxsplit=1)[0].lower(), target.split("-", maxsplit=1)[0].lower()) in self.pairs
+        )
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,13 @@ async def together(*work: Awaitable[T]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def both(one: Awaitable[T], other: Awaitable[R]) -> tuple[T, R]:
+    """Like `together`, for two of different kinds."""
+    first, second = asyncio.ensure_future(one), asyncio.ensure_future(other)
+    await together(first, second)
+    return first.result(), second.result()
+
+
 async def in_order(fn: Callable[[T], Awaitable[R]], items: Sequence[T], window: int) -> list[R]:
     """`fn` over all items, at most `window` at a time, answers in the order of the items; the first failure ends all."""
     slots = asyncio.Semaphore(window)

@@ -85,12 +85,14 @@ class Speak:
         except EngineBrokenError:
             raise
         except EngineError as error:
-            return self._fail(index, str(error))
+            self._fail(index, str(error))
+            return None
         finally:
             self._context.count("speak.called")
         level = level_dbfs(speech.audio, speech.sample_rate)
         if level < SILENT_DBFS:
-            return self._fail(index, "the voice answered with silence")
+            self._fail(index, "the voice answered with silence")
+            return None
         await asyncio.to_thread(wav.write_wav, path, speech.audio, speech.sample_rate)
         entry: dict[str, Any] = {"text": text, "ms": speech.duration_ms, "rate": speech.rate, "dbfs": round(level, 2)}
         self._done.put(key, entry)

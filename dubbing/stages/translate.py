@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dubbing.artifacts import Manifest, fingerprint
 from dubbing.engines.base import EngineClient, TranslateItem, Translation
@@ -71,7 +72,7 @@ class Translate:
         self._meter.tick()
         return Translated(known["text"], tuple(known["problems"]))
 
-    async def _ask(self, item: TranslateItem, index: int) -> dict[str, object]:
+    async def _ask(self, item: TranslateItem, index: int) -> dict[str, Any]:
         """Ask once, and once more when the answer is bad and the engine might answer differently."""
         best: tuple[list[str], str] = (["empty"], "")
         for _ in range(1 if self._engine.info.deterministic else 2):
