@@ -123,7 +123,7 @@ def timestamp(text: str) -> int:
         parts = []
     if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts) or any(part >= 60 for part in parts[1:]):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90, 1:30 or 0:01:30.5")
-    return round(sum(part * 60**power for power, part in enumerate(reversed(parts))) * 1000)
+    return round(sum(part * 60.0**power for power, part in enumerate(reversed(parts))) * 1000)
 
 
 def _run(arguments: argparse.Namespace, settings: config.Settings) -> int:
@@ -131,8 +131,7 @@ def _run(arguments: argparse.Namespace, settings: config.Settings) -> int:
     sys.stderr.flush()
     from dubbing import run  # noqa: PLC0415 - numpy and friends load after the first line is on the screen
 
-    code: int = run.command(arguments, settings)
-    return code
+    return run.command(arguments, settings)
 
 
 def pairs(values: Sequence[str], option: str, default: str | None = None) -> dict[str, str]:

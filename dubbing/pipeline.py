@@ -61,7 +61,6 @@ async def _stages(context: Context) -> JobResult:
                 line.start_ms,
                 max(line.end_ms, placed.placement.end_ms if placed else 0),
                 text.text,
-                speaker=line.speaker,
             )
             for line, text, placed in zip(dubbed.lines, dubbed.texts, dubbed.placed, strict=True)
             if text.text.strip()
@@ -101,6 +100,6 @@ def _given(context: Context, source: Ingested, tag: str) -> Feed[Line]:
 
 def _write_source_subtitles(context: Context, lines: list[Line], names: Names) -> None:
     if lines:
-        cues = [Segment(line.start_ms, line.end_ms, line.text, speaker=line.speaker) for line in lines]
+        cues = [Segment(line.start_ms, line.end_ms, line.text) for line in lines]
         write(names.subtitle(context.job.source_language), cues)
     context.report_stage(Stage.SCRIPT, len(lines), len(lines))

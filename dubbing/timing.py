@@ -103,9 +103,9 @@ def slots(times: Sequence[tuple[int, int, str]], duration_ms: int) -> list[Slot]
                 group, size = group + 1, 0
         size += 1
         following = times[i + 1][0] - GUARD_MS if i + 1 < len(times) else duration_ms
-        start = min(max(0, start), duration_ms)
-        limit = min(max(following, start), duration_ms)
-        found.append(Slot(start, min(max(end, start), duration_ms), limit, group))
+        inside = min(max(0, start), duration_ms)
+        limit = min(max(following, inside), duration_ms)
+        found.append(Slot(inside, min(max(end, inside), duration_ms), limit, group))
     return found
 
 
@@ -273,11 +273,11 @@ def _place(
 ) -> list[Placement | None]:
     placed: list[Placement | None] = []
     cursor = 0
-    for clip, slot, factor in zip(spoken, places, factors, strict=True):
+    for clip, slot, planned in zip(spoken, places, factors, strict=True):
         if clip is None:
             placed.append(None)
             continue
-        start = max(slot.start_ms, cursor)
+        start, factor = max(slot.start_ms, cursor), planned
         length = _shortened(clip.duration_ms, factor)
         behind = start + length - max(slot.limit_ms, slot.end_ms)
         if start - slot.start_ms > 1000 or behind > 1000:  # stop lateness from cascading through a dense passage

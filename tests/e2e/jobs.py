@@ -93,7 +93,7 @@ def picture_hash(path: Path) -> str:
 
 
 def decoded_ms(path: Path, kind: str) -> float:
-    """Length of the first track of a kind (`a` or `V`), from its packets, ms."""
+    """Length of the first track of a kind (`a` or `V`), from the packets that are presented (edit lists drop some), ms."""
     command = [
         "ffprobe",
         "-v",
@@ -101,14 +101,20 @@ def decoded_ms(path: Path, kind: str) -> float:
         "-select_streams",
         f"{kind}:0",
         "-show_entries",
-        "packet=pts_time,duration_time",
+        "packet=pts_time,duration_time,flags",
         "-of",
         "csv=p=0",
         path,
     ]
     rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    times = [[float(cell) for cell in row.strip(",").split(",")[:2]] for row in rows]
+    times = [[float(cell) for cell in row.split(",")[:2]] for row in rows if "D" not in row.split(",")[2]]
     return (max(start + length for start, length in times) - min(start for start, _ in times)) * 1000
+
+
+def sounding_ms(path: Path) -> float:
+    """Length of the first audio track as decoded: what an encoder padded does not count, ms."""
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", path, "-map", "0:a:0", "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
+    return len(subprocess.run(command, capture_output=True, check=True).stdout) / 32
 
 
 def srt(cues: list[tuple[int, int, str]]) -> str:

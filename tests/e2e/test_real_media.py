@@ -40,7 +40,7 @@ def check_result(source: Path, result: JobResult, report: dict[str, Any]) -> Non
     if has_pictures:
         assert jobs.picture_hash(video) == jobs.picture_hash(collection) == jobs.picture_hash(source)
         assert kinds[0] == "video"
-    length = jobs.decoded_ms(source, "V" if has_pictures else "a")
+    length = jobs.decoded_ms(source, "V") if has_pictures else jobs.sounding_ms(source)
     assert abs(jobs.decoded_ms(video, "a") - length) <= 40
 
     for path in (video, collection):

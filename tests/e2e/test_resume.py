@@ -127,14 +127,14 @@ def test_editing_one_line_of_the_target_subtitle_speaks_one_line(tmp_path: Path)
     result, _ = jobs.dub(jobs.request_of(spec), spec["options"])
     subtitle = result.files["es"][2]
     before = results(tmp_path / "out")
-    edited = subtitle.read_text().replace("[es] This is sentence number 17 of the film.", "Esta es otra frase.")
+    edited = subtitle.read_text().replace("number 17 of the film.", "diecisiete.")
     assert edited != subtitle.read_text()
     subtitle.write_text(edited)
 
     _, report = jobs.dub(jobs.request_of(spec), spec["options"])
 
     assert report["calls"] == {"speak.called": 1, "speak.kept": LINES - 1, "translate.kept": LINES}
-    assert "Esta es otra frase." in subtitle.read_text()
+    assert "diecisiete." in subtitle.read_text()
     assert results(tmp_path / "out")["film.es.m4a"] != before["film.es.m4a"]
 
     _, again = jobs.dub(jobs.request_of(spec), spec["options"])
@@ -169,8 +169,9 @@ def test_a_subtitle_with_other_cues_than_the_job_wrote_is_refused_and_kept(tmp_p
     assert subtitle.read_text() == fewer
 
 
-def test_a_second_language_recognises_nothing_again(tmp_path: Path) -> None:
-    source = jobs.tone(tmp_path / "film.wav", 30)
+def test_a_second_language_recognises_nothing_again(tmp_path: Path, require_program: Any) -> None:
+    require_program("flite")
+    source = jobs.spoken_wav(tmp_path / "film.wav", "Good morning. This is a short film about two languages. It ends here.")
     spec = {"source": str(source), "output_dir": str(tmp_path / "out"), "targets": ["es"], "engines": jobs.FAKES}
     _, first = jobs.dub(jobs.request_of(spec))
 
