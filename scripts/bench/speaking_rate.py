@@ -18,7 +18,7 @@ SENTENCES = {
     "ca": "Bon dia i benvinguts de nou a la cuina. | Avui farem pa amb només quatre ingredients. | "
     "Primer, barreja la farina amb l'aigua i deixa-la reposar. | Saps per què esperem mitja hora? | "
     "Perquè la massa es torna tova i és més fàcil de treballar.",
-    "fr": "Bonjour et bienvenue à nouveau dans la cuisine. | Aujourd'hui nous faisons du pain avec quatre ingrédients. | "
+    "fr": "Bonjour et bienvenue à nouveau dans la cuisine. | Aujourd'hui nous faisons du pain avec quatre choses. | "
     "D'abord, mélangez la farine et l'eau, et laissez reposer. | Savez-vous pourquoi on attend une demi-heure ? | "
     "Parce que la pâte devient souple et plus facile à travailler.",
     "pt": "Bom dia e bem-vindos de volta à cozinha. | Hoje vamos fazer pão com apenas quatro ingredientes. | "

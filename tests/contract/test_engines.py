@@ -15,7 +15,7 @@ import pytest
 from engine_media import clip, reference, require, silence
 
 from dubbing.engines import apertium, espeak, fake, pocketsphinx
-from dubbing.engines.base import AlignItem, Engine, EngineSpec, SpeakItem, TranscribeItem, TranslateItem, Transcript
+from dubbing.engines.base import AlignItem, Engine, EngineSpec, SpeakItem, TranscribeItem, Transcript, TranslateItem
 from dubbing.engines.local import LocalClient
 from dubbing.errors import DubbingError
 from dubbing.types import Speech
