@@ -105,12 +105,14 @@ def test_a_program_that_dies_is_started_once_more(engine: ApertiumEngine) -> Non
 
 
 def test_a_program_that_hangs_is_started_once_more() -> None:
+    others = {p.pid for p in psutil.Process().children(recursive=True)}
     engine = ApertiumEngine({**require_options(), "timeout_s": 3.0})
     translate(engine, "The house.")
-    victim = next(p for p in psutil.Process().children(recursive=True) if p.name() == "lrx-proc")
+    mine = [p for p in psutil.Process().children(recursive=True) if p.pid not in others]
+    victim = next(p for p in mine if p.name() == "lrx-proc")
     victim.send_signal(signal.SIGSTOP)
     assert translate(engine, "The dog.") == "El perro."
-    assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
+    assert not victim.is_running()
     engine.close()
 
 
@@ -185,7 +187,7 @@ def test_the_version_follows_the_installed_data(tmp_path: Path) -> None:
 
 def test_translation_is_much_nearer_to_a_human_one_than_the_source_is(engine: ApertiumEngine) -> None:
     pairs = [
-        ("My name is Jordi and I live in a small house near the sea.", "Me llamo Jordi y vivo en una casa pequeña cerca del mar."),
+        ("My name is Jordi and I live near the sea.", "Me llamo Jordi y vivo cerca del mar."),
         ("We must find a new home in the stars.", "Tenemos que encontrar un nuevo hogar en las estrellas."),
         ("The child almost hurt the small dog.", "El niño casi hizo daño al perro pequeño."),
         ("Ask what you can do for your country.", "Pregunta qué puedes hacer por tu país."),
