@@ -99,8 +99,9 @@ class ApertiumEngine:
         return _clean(answer.decode(errors="replace"))
 
     def _ask(self, mode: Path, request: bytes) -> bytes:
+        pipeline = self._pipeline(mode)
         try:
-            return self._pipeline(mode).ask(request, b"\0", self._timeout_s)
+            return pipeline.ask(request, b"\0", self._timeout_s)
         except EngineError:
             self._pipelines.pop(mode).close()
             raise

@@ -87,18 +87,11 @@ class EspeakEngine:
 
 
 def voice_code(language: str) -> str:
-    """espeak-ng's code for a BCP-47 tag: es -> es, es-MX -> es-419, pt-BR -> pt-br, zh -> cmn. Raises LanguageError."""
-    known = {listed.language for listed in _listed()}
-    tag = language.replace("_", "-").lower()
-    primary, _, region = tag.partition("-")
-    tries = [_SUBSTITUTES.get(tag, tag)]
-    if primary == "es" and region in _LATIN_AMERICA:
-        tries.append("es-419")
-    tries += [_SUBSTITUTES.get(primary, primary), f"{primary}-{primary}"]
-    for code in tries:
-        if code in known:
-            return code
-    raise LanguageError(detail=f"espeak-ng has no voice for {language}")
+    """espeak-ng's code for a BCP-47 tag: es -> es, es-MX -> es-419, zh -> cmn. Raises LanguageError."""
+    code = _code(language)
+    if code is None:
+        raise LanguageError(detail=f"espeak-ng has no voice for {language}")
+    return code
 
 
 def voices(language: str) -> list[Voice]:
@@ -124,6 +117,17 @@ def trim(audio: Int16Audio, sample_rate: int = SAMPLE_RATE) -> Int16Audio:
         return audio[:0]
     guard = GUARD_MS * sample_rate // 1000
     return audio[max(int(loud[0]) - guard, 0) : int(loud[-1]) + 1 + guard]
+
+
+def _code(language: str) -> str | None:
+    known = {listed.language for listed in _listed()}
+    tag = language.replace("_", "-").lower()
+    primary, _, region = tag.partition("-")
+    tries = [_SUBSTITUTES.get(tag, tag)]
+    if primary == "es" and region in _LATIN_AMERICA:
+        tries.append("es-419")
+    tries += [_SUBSTITUTES.get(primary, primary), f"{primary}-{primary}"]
+    return next((code for code in tries if code in known), None)
 
 
 def _speak(item: SpeakItem) -> Speech:
@@ -180,9 +184,8 @@ def _locate() -> Located:
 
 
 def _languages() -> Languages:
-    codes = {listed.language.split("-")[0] for listed in _listed()}
-    codes |= {tag.split("-")[0] for tag, code in _SUBSTITUTES.items() if code.split("-")[0] in codes}
-    return Languages(frozenset((code, code) for code in codes))
+    tags = {tag.split("-")[0] for tag in (*(listed.language for listed in _listed()), *_SUBSTITUTES)}
+    return Languages(frozenset((tag, tag) for tag in tags if _code(tag) is not None))
 
 
 SPEAK = EngineSpec(

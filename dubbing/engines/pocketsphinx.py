@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import sys
 import threading
@@ -56,6 +57,8 @@ _CHILD = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from dubbing.engines.pocketsphinx_child import main; "
 )
 
+log = logging.getLogger(__name__)
+
 Timed = tuple[str, int, int, float]
 
 
@@ -99,19 +102,24 @@ class _Children:
     def _decode(self, task: _Task) -> list[Timed]:
         child = self._free.get()
         try:
-            answer, child = self._ask(task, child)
+            try:
+                child, answer = self._ask(child, task)
+            except EngineError as error:
+                log.warning("%s; starting it once more", error.message)
+                child = None
+                child, answer = self._ask(child, task)
         finally:
             self._free.put(child)
         return [(word, start, end, probability) for word, start, end, probability in json.loads(answer)]
 
-    def _ask(self, task: _Task, child: Pipeline | None) -> tuple[bytes, Pipeline]:
-        """Ask a child, a fresh one if there was none; one that dies or hangs is ended."""
+    def _ask(self, child: Pipeline | None, task: _Task) -> tuple[Pipeline, bytes]:
+        """Ask a child, a fresh one if there is none; one that dies or hangs is ended."""
         child = child or Pipeline("pocketsphinx", [self._command])
         pcm = np.ascontiguousarray(task.audio, "<i2").tobytes()
         header = json.dumps({"bytes": len(pcm), "text": task.text, "whole": task.whole})
         timeout_s = TIMEOUT_S + TIMEOUT_PER_SECOND * task.audio.size / SAMPLE_RATE
         try:
-            return child.ask(header.encode() + b"\n" + pcm, b"\n", timeout_s), child
+            return child, child.ask(header.encode() + b"\n" + pcm, b"\n", timeout_s)
         except EngineError:
             child.close()
             raise

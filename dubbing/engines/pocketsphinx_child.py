@@ -27,6 +27,9 @@ def main(mode: str, options: dict[str, Any]) -> None:
     while header := into.readline():
         request = json.loads(header)
         audio = into.read(request["bytes"])
+        # Fresh acoustic state: the decoder's scores otherwise depend on what it heard before, and no line could be made
+        # again byte for byte.
+        decoder.reinit_feat()
         if request["text"] is not None:
             _teach(decoder, request["text"])
             decoder.set_align_text(request["text"])

@@ -73,7 +73,9 @@ def letter_to_sound(word: str) -> list[str]:
 
 def _number(digits: str) -> list[str]:
     whole, _, fraction = digits.replace(",", "").partition(".")
-    words = _year(whole) or (_integer(int(whole)) if len(whole) <= 12 else [_ONES[int(d)] for d in whole])
+    words = (_year(whole) if whole == digits else []) or (
+        _integer(int(whole)) if len(whole) <= 12 else [_ONES[int(d)] for d in whole]
+    )
     if fraction:
         words = [*words, "point", *(_ONES[int(digit)] for digit in fraction if digit.isdigit())]
     return words
@@ -81,7 +83,7 @@ def _number(digits: str) -> list[str]:
 
 def _year(whole: str) -> list[str]:
     """1984 is said nineteen eighty four; 2000 to 2009 are ordinary numbers."""
-    if len(whole) != 4 or whole[1] == "0" or not ("11" <= whole[:2] <= "20"):
+    if len(whole) != 4 or whole.startswith("200") or not ("11" <= whole[:2] <= "20"):
         return []
     rest = int(whole[2:])
     tail = ["hundred"] if rest == 0 else ["oh", _ONES[rest]] if rest < 10 else _integer(rest)

@@ -28,7 +28,7 @@ BLOCK = 4096
 
 
 def speech_spans(
-    audio: Int16Audio, *, max_ms: int = 30_000, min_silence_ms: int = 300, min_speech_ms: int = 100, pad_ms: int = 120
+    audio: Int16Audio, *, max_ms: int = 30_000, min_silence_ms: int = 500, min_speech_ms: int = 100, pad_ms: int = 200
 ) -> list[tuple[int, int]]:
     """Stretches of speech in 16 kHz mono audio as (start, end) in ms, in order, not overlapping, each <= `max_ms`.
 

@@ -19,8 +19,7 @@ SENTENCES = {
     "ca": "Bon dia i benvinguts de nou a la cuina. | Avui farem pa amb només quatre ingredients. | "
     "Primer, barreja la farina amb l'aigua i deixa-la reposar. | Saps per què esperem mitja hora? | "
     "Perquè la massa es torna tova i és més fàcil de treballar.",
-    "fr": "Bonjour et bienvenue à nouveau dans la cuisine. | Aujourd'hui nous allons faire du pain avec quatre ingrédients. | "
-    ""
+    "fr": "Bonjour et bienvenue à nouveau dans la cuisine. | Aujourd'hui nous faisons du pain avec quatre choses. | "
     "D'abord, mélangez la farine et l'eau, et laissez reposer. | Savez-vous pourquoi on attend une demi-heure ? | "
     "Parce que la pâte devient souple et plus facile à travailler.",
     "pt": "Bom dia e bem-vindos de volta à cozinha. | Hoje vamos fazer pão com apenas quatro ingredientes. | "
@@ -30,8 +29,8 @@ SENTENCES = {
     "Prima mescolate la farina con l'acqua e lasciate riposare. | Sapete perché aspettiamo mezz'ora? | "
     "Perché l'impasto diventa morbido ed è più facile da lavorare.",
     "de": "Guten Morgen und willkommen zurück in der Küche. | Heute backen wir Brot mit nur vier Zutaten. | "
-    "Zuerst mischen wir das Mehl mit dem Wasser und lassen es ruhen. | Wissen Sie, warum wir eine halbe Stunde warten? | "
-    ""
+    "Zuerst mischen wir das Mehl mit dem Wasser und lassen es ruhen. | Wissen Sie, warum wir eine halbe Stunde warten?"
+    " | "
     "Weil der Teig dann weich wird und sich leichter kneten lässt.",
     "nl": "Goedemorgen en welkom terug in de keuken. | Vandaag bakken we brood met maar vier dingen. | "
     "Meng eerst de bloem met het water en laat het rusten. | Weet je waarom we een half uur wachten? | "
@@ -49,7 +48,8 @@ SENTENCES = {
     "पहले आटे को पानी में मिलाइए और थोड़ी देर छोड़ दीजिए। | क्या आप जानते हैं कि हम आधा घंटा क्यों रुकते हैं?",
     "ja": "おはようございます。だいどころへようこそ。 | きょうはよっつのざいりょうでパンをつくります。 | "
     "まず、こなとみずをまぜて、すこしやすませます。 | どうしてさんじゅっぷんまつのでしょうか。",
-    "zh": "早上好，欢迎回到厨房。 | 今天我们用四种材料做面包。 | 首先把面粉和水混合，然后放一会儿。 | 你知道为什么要等半个小时吗？",
+    "zh": "早上好，欢迎回到厨房。 | 今天我们用四种材料做面包。 | "
+    "首先把面粉和水混合，然后放一会儿。 | 你知道为什么要等半个小时吗？",
     "ko": "안녕하세요, 주방에 다시 오신 것을 환영합니다. | 오늘은 네 가지 재료로 빵을 만들겠습니다. | "
     "먼저 밀가루와 물을 섞고 잠시 두세요. | 왜 삼십 분을 기다리는지 아세요?",
     "tr": "Günaydın ve mutfağa tekrar hoş geldiniz. | Bugün sadece dört malzemeyle ekmek yapacağız. | "

@@ -116,5 +116,5 @@ def test_looking_for_engines_imports_no_model_library() -> None:
         "heavy = {'torch', 'onnxruntime', 'ray', 'ctranslate2', 'faster_whisper', 'av', 'pocketsphinx'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.strip() == "[]", done.stderr
