@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser import play
+
+from tests.browser import play
 
 
 @pytest.fixture
