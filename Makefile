@@ -4,7 +4,7 @@ VIDEO ?=
 # by environment, so that spaces and quotes in file names arrive unharmed
 export TO VIDEO
 
-.PHONY: help demo test check bench docs lock clean
+.PHONY: help demo test check lint format types layers documents names tests bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,17 +16,25 @@ demo: ## dub a video into TO (default es); without VIDEO=file a short one is mad
 	@scripts/setup.sh run
 	@scripts/demo.sh "$$VIDEO" "$$TO"
 
-test: ## everything that must hold: lint, types, layers, generated docs, tests
+test: ## everything that must hold: lint, types, layers, documents, names, tests
 	@scripts/setup.sh test
-	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory --keep-going check
 
-check: # what `test` checks, on a prepared .venv
+# one run shows everything that is wrong, so none of these stops the next; the tests come last
+check: lint format types layers documents names tests
+lint:
 	.venv/bin/ruff check .
+format:
 	.venv/bin/ruff format --check .
+types:
 	.venv/bin/mypy
+layers:
 	.venv/bin/lint-imports
+documents:
 	.venv/bin/python scripts/make_docs.py --check
+names:
 	.venv/bin/python scripts/verify_no_anime_or_versions.py
+tests:
 	.venv/bin/python -m pytest
 
 bench: ## run the benchmarks of scripts/bench, one after the other

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 resolve() { # resolve OUTPUT [OPTION...]
-  uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.10 --generate-hashes \
+  uv pip compile pyproject.toml requirements/lock.in --universal --python-version 3.10 --generate-hashes \
     --no-emit-index-url --no-emit-find-links --no-annotate --no-header -q -o "$@"
 }
 

@@ -23,7 +23,7 @@ SENTENCES = (
 )
 VOICE = "slt"
 PAUSE_MS = 700
-PICTURE = "gradients=size=1280x720:rate=25:speed=0.02:c0=0x14213d:c1=0x2a9d8f:c2=0xe9c46a:nb_colors=3:seed=7"
+PICTURE = "gradients=size=320x180:rate=25:speed=0.02:c0=0x14213d:c1=0x2a9d8f:c2=0xe9c46a:nb_colors=3:seed=7"
 WAVES = "showwaves=size=1280x180:mode=cline:rate=25:colors=white,format=yuva420p,colorchannelmixer=aa=0.6"
 
 
@@ -44,7 +44,8 @@ def join(parts: list[Path], output: Path) -> float:
 
 
 def film(speech: Path, duration_s: float, output: Path) -> None:
-    graph = f"[1:a]asplit[voice][drawn];[drawn]{WAVES}[waves];[0:v][waves]overlay=0:H-h-60,format=yuv420p[picture]"
+    picture = "[0:v]scale=1280:720[back];[back][waves]overlay=0:H-h-60,format=yuv420p[picture]"
+    graph = f"[1:a]asplit[voice][drawn];[drawn]{WAVES}[waves];{picture}"
     command = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", PICTURE, "-i", str(speech)]
     command += ["-filter_complex", graph, "-map", "[picture]", "-map", "[voice]", "-t", f"{duration_s:.3f}"]
     command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "24", "-c:a", "aac", "-b:a", "128k", "-ar", "48000"]

@@ -131,3 +131,32 @@ def test_nothing_unfinished_and_no_private_path_is_left_in_the_tree() -> None:
         lines = path.read_bytes().decode("utf-8", "replace").splitlines()
         found += [f"{file}:{n}: {line.strip()[:80]}" for n, line in enumerate(lines, 1) if unwanted.search(line)]
     assert not found
+
+
+@pytest.mark.parametrize(
+    ("handler", "caught"),
+    [
+        ("except:\n  pass", True),
+        ("except Exception as e:\n  raise ValueError from e", True),
+        ("except (OSError, BaseException):\n  pass", True),
+        ("except BaseException:\n  clean()\n  raise", False),
+        ("except OSError:\n  pass", False),
+    ],
+)
+def test_the_check_of_handlers_tells_swallowing_from_cleaning_up(handler: str, caught: bool) -> None:
+    (attempt,) = ast.parse(f"try:\n  work()\n{handler}").body
+    assert isinstance(attempt, ast.Try)
+    assert catches_everything(attempt.handlers[0]) is caught
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("os.environ['A']", True),
+        ("os.getenv('A')", True),
+        ("from os import environ", True),
+        ("os.path.join('a')", False),
+    ],
+)
+def test_the_check_of_the_environment_sees_every_way_to_read_it(code: str, found: bool) -> None:
+    assert any(map(looks_at_environment, ast.walk(ast.parse(code)))) is found
