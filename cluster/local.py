@@ -1,0 +1,284 @@
+"""Start a private Ray or join one, and have the engines of a serve config up and healthy on it.
+
+Where the time of a cold start goes (2 cores, quiet, files in the page cache): see `docs` of `_ENVIRONMENT` and `_OPTIONS`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from cluster import processes
+from dubbing.config import Settings
+from dubbing.errors import ClusterError, DubbingError, SettingsError
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ServeDeploySchema, ServeStatus
+
+JOB_SLOTS = 2
+"""Jobs that run side by side on a private Ray."""
+SPARE_CPUS = 1
+"""A private Ray is told of one CPU more than there is: coordinators and replicas ask for a little and mostly wait, and
+without the spare one a leaf task that asks for all cores would never start beside them."""
+OBJECT_STORE_BYTES = 128 * 2**20
+"""Audio of lines only; files go by path."""
+LOAD_TIMEOUT_S = 600.0
+POLL_S = 0.05
+CONNECT_S = 3.0
+END_S = 5.0
+PREFIX = "dub-ray-"
+
+LAPTOP = Path(__file__).resolve().parent.parent / "serve_configs" / "laptop.yaml"
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Only who knows the token may talk to this Ray. Left unset, Ray writes a token file into the home directory.
+    "RAY_AUTH_MODE": "token",
+    # The raylet looks for its object store once, and when that is not up yet, again after this time: 1 s saved.
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
+    # Replicas start side by side instead of two by two.
+    "RAY_worker_maximum_startup_concurrency": "6",
+    "RAY_enable_metrics_collection": "0",
+}
+
+
+class RaySession:
+    """A Ray this process started or joined. Blocking: the caller gives it a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.owned = settings.ray_address in (None, "local")
+        """Whether this is a private Ray, which ends with the session."""
+        self.timings: dict[str, float] = {}
+        """Seconds of each step of the start."""
+        self._folder: Path | None = None
+        self._connected = False
+        self._before: dict[str, str | None] = {}
+
+    def start(self, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
+        """Start or join Ray, and deploy the engines unless they are deployed. Raises ClusterError, SettingsError, or
+        the error of an engine that cannot be loaded."""
+        if self.owned:
+            self._prepare()
+        with self._clock("import"):
+            import ray  # noqa: PLC0415 - reads the environment prepared above
+
+        # 0.5 s of imports while ray.init waits for its processes.
+        imports = threading.Thread(target=_import_serve, name="import-serve")
+        imports.start()
+        with self._clock("ray.init"):
+            if self.owned:
+                self._init_private()
+            elif not ray.is_initialized():
+                self._join(str(self._settings.ray_address))
+        with self._clock("serve.start"):
+            imports.join()
+            from ray import serve  # noqa: PLC0415
+
+            logging.getLogger("ray.serve").setLevel(logging.WARNING)
+            serve.start(proxy_location="Disabled")
+        self._deploy(engine_args)
+
+    def stop(self, keep_logs: Path | None = None) -> Path | None:
+        """End a private Ray and everything it started, or leave a joined one. Returns where the logs were kept."""
+        import ray  # noqa: PLC0415
+
+        if not self.owned:
+            if self._connected:
+                ray.shutdown()
+            return None
+        mine = processes.of_folder(self._folder) if self._folder else []
+        ray.shutdown()
+        processes.end(mine, END_S)
+        kept = None
+        if self._folder is not None:
+            kept = _keep_logs(self._folder, keep_logs) if keep_logs else None
+            shutil.rmtree(self._folder, ignore_errors=True)
+        for key, value in self._before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+        return kept
+
+    def _prepare(self) -> None:
+        # Socket paths may have 107 bytes and Ray's own part of them has 75.
+        base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 16 else "/tmp"  # noqa: S108
+        for left in Path(base).glob(f"{PREFIX}*-*"):
+            pid = left.name.removeprefix(PREFIX).partition("-")[0]
+            if pid.isdigit() and not processes.alive(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
+        for key, value in {**_ENVIRONMENT, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+            self._before[key] = os.environ.get(key)
+            os.environ[key] = value
+
+    def _init_private(self) -> None:
+        import ray  # noqa: PLC0415
+
+        try:
+            ray.init(
+                address="local",
+                num_cpus=(os.cpu_count() or 1) + SPARE_CPUS,
+                resources={"job_slot": JOB_SLOTS},
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(self._folder),
+            )
+        except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+            raise ClusterError(detail=f"the private Ray did not start: {_one_line(error)}") from error
+
+    def _join(self, address: str) -> None:
+        import ray  # noqa: PLC0415
+
+        _check_reachable(address)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+            raise ClusterError(detail=f"Ray at {address} refused us: {_one_line(error)}") from error
+        self._connected = True
+        if not ray.cluster_resources().get("job_slot"):
+            raise ClusterError(detail=f"no node of the Ray at {address} has the resource job_slot")
+
+    def _deploy(self, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
+        from ray import serve  # noqa: PLC0415
+
+        from cluster.app import APP  # noqa: PLC0415
+
+        with self._clock("deploy"):
+            deployed = serve.status().applications.get(APP)
+            if deployed is None or deployed.status in ("DEPLOY_FAILED", "NOT_STARTED"):
+                _run(load_config(self._settings.serve_config), engine_args)
+        with self._clock("health"):
+            _wait_until_healthy(APP)
+
+    @contextmanager
+    def _clock(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[step] = round(time.perf_counter() - start, 3)
+
+
+def load_config(path: Path | None) -> ServeDeploySchema:
+    """The serve config at `path` (default: laptop.yaml), checked with Ray's own schema. Raises SettingsError."""
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
+
+    path = path or LAPTOP
+    try:
+        return ServeDeploySchema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError, ValueError) as error:
+        raise SettingsError(
+            key="DUBBING_SERVE_CONFIG",
+            value=str(path),
+            expected=f"it must be a Serve config file ({_one_line(error)})",
+            fix="Correct the file, or unset DUBBING_SERVE_CONFIG for serve_configs/laptop.yaml.",
+        ) from error
+
+
+def _run(config: ServeDeploySchema, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
+    from ray import serve  # noqa: PLC0415
+
+    from cluster.app import APP, AppArgs, assemble  # noqa: PLC0415
+
+    app = next((app for app in config.applications if app.name == APP), None)
+    if app is None:
+        raise ClusterError(detail=f"the serve config has no application named {APP}")
+    args = AppArgs.model_validate({"engines": engine_args} if engine_args else app.args)
+    overrides = {d.name: {k: v for k, v in d.model_dump(exclude_unset=True).items() if k != "name"} for d in app.deployments}
+    # Built in this process: the REST way starts a worker for `build` alone.
+    target = serve.RunTarget(
+        assemble(args, overrides), name=APP, route_prefix=app.route_prefix, logging_config=app.logging_config
+    )
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def _wait_until_healthy(app: str) -> None:
+    from ray import serve  # noqa: PLC0415
+
+    deadline = time.monotonic() + LOAD_TIMEOUT_S
+    while True:
+        status = serve.status()
+        overview = status.applications.get(app)
+        if overview is not None and overview.status == "RUNNING":
+            return
+        if (error := _failure(status, app)) is not None:
+            serve.delete(app, _blocking=False)
+            raise error
+        if time.monotonic() > deadline:
+            raise ClusterError(detail=f"the engines were not ready within {LOAD_TIMEOUT_S:.0f} s: {_state(status, app)}")
+        time.sleep(POLL_S)
+
+
+def _failure(status: ServeStatus, app: str) -> DubbingError | None:
+    from cluster.deployments import load_error  # noqa: PLC0415
+
+    overview = status.applications.get(app)
+    if overview is None:
+        return None
+    # An engine's own error is certain at the first try; Serve would make two more, with pauses.
+    for deployment in overview.deployments.values():
+        if (error := load_error(deployment.message)) is not None:
+            return error
+    if overview.status == "DEPLOY_FAILED":
+        return ClusterError(detail=f"an engine did not start: {_state(status, app)}")
+    return None
+
+
+def _state(status: ServeStatus, app: str) -> str:
+    overview = status.applications.get(app)
+    if overview is None:
+        return "nothing is deployed"
+    said = [f"{name} {d.status.value}: {_last_line(d.message)}" for name, d in overview.deployments.items() if d.message]
+    return "; ".join(said) or _last_line(overview.message)
+
+
+def _check_reachable(address: str) -> None:
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in address:
+        raise ClusterError(detail=f"{address!r} is not an address of the form host:port")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise ClusterError(detail=f"nothing answers at {address} ({error.strerror or error})") from error
+
+
+def _keep_logs(folder: Path, keep: Path) -> Path | None:
+    logs = folder / "session_latest" / "logs"
+    if not logs.is_dir():
+        return None
+    kept = keep / f"ray-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    shutil.copytree(logs, kept, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+    return kept
+
+
+def _import_serve() -> None:
+    from cluster import app, coordinator  # noqa: F401, PLC0415
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _last_line(message: str) -> str:
+    return (message.strip().splitlines() or [""])[-1][:300]
