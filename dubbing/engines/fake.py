@@ -1,0 +1,187 @@
+"""Deterministic doubles of every kind, shipped: for tests, for load drills and for trying the road without a model.
+
+Options of each: `base_ms` and `item_ms` (a batch of n costs base_ms + n * item_ms, really slept), `poison` (a text whose
+item fails), `out_of_memory_above` (batches larger than this raise MemoryError), `calls_log` (a file that gets one JSON
+line per item), `max_batch`, and `seed_version` (changes the version, as new weights would).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from dubbing.engines.base import (
+    AlignItem,
+    EngineInfo,
+    EngineSpec,
+    Kind,
+    Languages,
+    Located,
+    SpeakItem,
+    TranscribeItem,
+    Transcript,
+    TranslateItem,
+    Translation,
+)
+from dubbing.errors import EngineError
+from dubbing.types import Segment, Speech, Voice, Word
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+SAMPLE_RATE = 16_000
+CHARS_PER_SECOND = 15.0
+TONE_HZ = 220.0
+RATE_RANGE = (0.8, 1.8)
+WORD_MS = 400
+
+
+class _Fake(Generic[In, Out]):
+    """What all doubles share: cost, poison, memory limit and the log of calls."""
+
+    def __init__(self, kind: Kind, options: Mapping[str, Any]) -> None:
+        self.info = EngineInfo(
+            name=f"fake-{kind}",
+            kind=kind,
+            version=str(options.get("seed_version", "1")),
+            licence="Apache-2.0",
+            max_batch=int(options.get("max_batch", 16)),
+            rate_range=RATE_RANGE if kind == "speak" else (1.0, 1.0),
+            note="A double for tests, not an engine.",
+        )
+        self._base_s = float(options.get("base_ms", 0)) / 1000
+        self._item_s = float(options.get("item_ms", 0)) / 1000
+        self._poison = options.get("poison")
+        self._room = options.get("out_of_memory_above")
+        self._calls_log = options.get("calls_log")
+
+    def run(self, items: Sequence[In]) -> list[Out]:
+        """Answer a batch after its cost in time. Raises EngineError for poison, MemoryError when it is too large."""
+        time.sleep(self._base_s + self._item_s * len(items))
+        if self._room is not None and len(items) > int(self._room):
+            raise MemoryError(f"{len(items)} items do not fit, {self._room} would")
+        for item in items:
+            if self._poison is not None and self._poison in self._text(item):
+                raise EngineError(name=self.info.name, detail=f"poisoned by {self._poison!r}")
+        if self._calls_log:
+            self._log(items)
+        return [self._answer(item) for item in items]
+
+    def bucket(self, item: In) -> Hashable:
+        """Any mix will do."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _text(self, item: In) -> str:
+        raise NotImplementedError
+
+    def _answer(self, item: In) -> Out:
+        raise NotImplementedError
+
+    def _log(self, items: Sequence[In]) -> None:
+        record = {"engine": self.info.name, "batch": len(items), "pid": os.getpid()}
+        lines = "".join(json.dumps(record | {"text": self._text(item)}) + "\n" for item in items)
+        # One write to a file opened for appending is not interleaved with those of other processes.
+        descriptor = os.open(str(self._calls_log), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, lines.encode())
+        finally:
+            os.close(descriptor)
+
+
+class FakeTranscribe(_Fake[TranscribeItem, Transcript]):
+    """Hears one numbered word per 400 ms of audio that is not silent, `w<start in ms>`."""
+
+    def _text(self, item: TranscribeItem) -> str:
+        return f"audio@{item.offset_ms}"
+
+    def _answer(self, item: TranscribeItem) -> Transcript:
+        if not item.audio.size or not np.any(item.audio):
+            return Transcript((), item.language)
+        length_ms = item.audio.size * 1000 // 16_000
+        starts = range(item.offset_ms, item.offset_ms + max(length_ms - WORD_MS // 2, 1), WORD_MS)
+        end = item.offset_ms + length_ms
+        words = tuple(Word(start, min(start + WORD_MS - 50, end), f"w{start}", 0.9) for start in starts)
+        text = " ".join(word.text for word in words)
+        segment = Segment(words[0].start_ms, words[-1].end_ms, text, words, confidence=0.9)
+        return Transcript((segment,), item.language)
+
+
+class FakeAlign(_Fake[AlignItem, Transcript]):
+    """Spreads the words evenly over the audio, one segment per paragraph."""
+
+    def _text(self, item: AlignItem) -> str:
+        return item.text
+
+    def _answer(self, item: AlignItem) -> Transcript:
+        paragraphs = [line.split() for line in item.text.splitlines() if line.strip()]
+        count = sum(map(len, paragraphs))
+        length_ms = item.audio.size * 1000 // 16_000
+        edges = [item.offset_ms + length_ms * i // max(count, 1) for i in range(count + 1)]
+        segments, at = [], 0
+        for paragraph in paragraphs:
+            words = tuple(Word(edges[at + i], edges[at + i + 1], text) for i, text in enumerate(paragraph))
+            segments.append(Segment(words[0].start_ms, words[-1].end_ms, " ".join(paragraph), words))
+            at += len(paragraph)
+        return Transcript(tuple(segments), item.language)
+
+
+class FakeTranslate(_Fake[TranslateItem, Translation]):
+    """Puts the target's tag before the text: `Hello.` to es is `[es] Hello.`; keeps to `max_chars` where it is given."""
+
+    def bucket(self, item: TranslateItem) -> Hashable:
+        """One pair per batch, like the real ones."""
+        return item.source, item.target
+
+    def _text(self, item: TranslateItem) -> str:
+        return item.text
+
+    def _answer(self, item: TranslateItem) -> Translation:
+        return Translation(f"[{item.target}] {item.text}"[: item.max_chars])
+
+
+class FakeSpeak(_Fake[SpeakItem, Speech]):
+    """A 220 Hz tone, as long as the text would take at 15 characters per second and the rate asked for."""
+
+    def _text(self, item: SpeakItem) -> str:
+        return item.text
+
+    def _answer(self, item: SpeakItem) -> Speech:
+        if not item.text.strip():
+            raise EngineError(name=self.info.name, detail="there is nothing to speak")
+        rate = min(max(item.rate, RATE_RANGE[0]), RATE_RANGE[1])
+        samples = round(len(item.text) / CHARS_PER_SECOND / rate * SAMPLE_RATE)
+        tone = np.sin(np.arange(samples, dtype=np.float64) * (2 * np.pi * TONE_HZ / SAMPLE_RATE)) * 8000
+        return Speech(tone.astype(np.int16), SAMPLE_RATE, rate)
+
+
+def _spec(kind: Kind, double: type[_Fake[Any, Any]]) -> EngineSpec:
+    def voices(language: str) -> list[Voice]:
+        return [Voice(f"tone-{n}", "fake-speak", "mul", f"Tone {n}", natural=False) for n in (1, 2)]
+
+    return EngineSpec(
+        name=f"fake-{kind}",
+        kind=kind,
+        quality="draft",
+        summary=(double.__doc__ or "").splitlines()[0],
+        licence="Apache-2.0",
+        commercial_use=True,
+        locate=lambda: Located(True),
+        languages=lambda: Languages(any=True),
+        load=lambda options: double(kind, options),
+        voices=voices if kind == "speak" else (lambda language: []),
+        hidden=True,
+    )
+
+
+TRANSCRIBE = _spec("transcribe", FakeTranscribe)
+ALIGN = _spec("align", FakeAlign)
+TRANSLATE = _spec("translate", FakeTranslate)
+SPEAK = _spec("speak", FakeSpeak)
