@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -45,7 +46,8 @@ LAPTOP = Path(__file__).resolve().parent.parent / "serve_configs" / "laptop.yaml
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Only who knows the token may talk to this Ray. Left unset, Ray writes a token file into the home directory.
+    # A Ray that starts itself listens on the address of the machine even when told 127.0.0.1, so only who knows the token
+    # may talk to it. Left unset, Ray would write a token file into the home directory.
     "RAY_AUTH_MODE": "token",
     # The raylet looks for its object store once, and when that is not up yet, again after this time: 1 s saved.
     "RAY_raylet_client_connect_timeout_milliseconds": "20",
@@ -65,7 +67,8 @@ class RaySession:
         """Whether this is a private Ray, which ends with the session."""
         self.timings: dict[str, float] = {}
         """Seconds of each step of the start."""
-        self._folder: Path | None = None
+        self.folder: Path | None = None
+        """Where a private Ray keeps sockets and logs; None when joined."""
         self._connected = False
         self._before: dict[str, str | None] = {}
 
@@ -101,13 +104,13 @@ class RaySession:
             if self._connected:
                 ray.shutdown()
             return None
-        mine = processes.of_folder(self._folder) if self._folder else []
+        mine = processes.of_folder(self.folder) if self.folder else []
         ray.shutdown()
         processes.end(mine, END_S)
         kept = None
-        if self._folder is not None:
-            kept = _keep_logs(self._folder, keep_logs) if keep_logs else None
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self.folder is not None:
+            kept = _keep_logs(self.folder, keep_logs) if keep_logs else None
+            shutil.rmtree(self.folder, ignore_errors=True)
         for key, value in self._before.items():
             if value is None:
                 os.environ.pop(key, None)
@@ -122,8 +125,11 @@ class RaySession:
             pid = left.name.removeprefix(PREFIX).partition("-")[0]
             if pid.isdigit() and not processes.alive(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
-        for key, value in {**_ENVIRONMENT, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
+        if "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
+            raise ClusterError(detail="ray was imported before its environment was prepared, so it would not know the token")
+        token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+        for key, value in {**_ENVIRONMENT, "RAY_AUTH_TOKEN": token}.items():
             self._before[key] = os.environ.get(key)
             os.environ[key] = value
 
@@ -137,10 +143,9 @@ class RaySession:
                 resources={"job_slot": JOB_SLOTS},
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(self._folder),
+                _temp_dir=str(self.folder),
             )
         except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
             raise ClusterError(detail=f"the private Ray did not start: {_one_line(error)}") from error
@@ -150,7 +155,7 @@ class RaySession:
 
         _check_reachable(address)
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
             raise ClusterError(detail=f"Ray at {address} refused us: {_one_line(error)}") from error
         self._connected = True
@@ -165,9 +170,9 @@ class RaySession:
         with self._clock("deploy"):
             deployed = serve.status().applications.get(APP)
             if deployed is None or deployed.status in ("DEPLOY_FAILED", "NOT_STARTED"):
-                _run(load_config(self._settings.serve_config), engine_args)
+                deploy(load_config(self._settings.serve_config), engine_args)
         with self._clock("health"):
-            _wait_until_healthy(APP)
+            wait_until_healthy(APP)
 
     @contextmanager
     def _clock(self, step: str) -> Iterator[None]:
@@ -185,33 +190,37 @@ def load_config(path: Path | None) -> ServeDeploySchema:
     path = path or LAPTOP
     try:
         return ServeDeploySchema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError, ValueError) as error:
-        raise SettingsError(
-            key="DUBBING_SERVE_CONFIG",
-            value=str(path),
-            expected=f"it must be a Serve config file ({_one_line(error)})",
-            fix="Correct the file, or unset DUBBING_SERVE_CONFIG for serve_configs/laptop.yaml.",
-        ) from error
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise _config_error(str(path), _one_line(error)) from error
 
 
-def _run(config: ServeDeploySchema, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
+def deploy(config: ServeDeploySchema, engine_args: Mapping[str, Mapping[str, Any]]) -> str:
+    """Hand the application of engines to Serve, without waiting for it, and return its name.
+
+    `engine_args` (kind -> engine -> options) replaces the engines of the config. Raises SettingsError.
+    """
     from ray import serve  # noqa: PLC0415
 
-    from cluster.app import APP, AppArgs, assemble  # noqa: PLC0415
+    from cluster.app import AppArgs, assemble  # noqa: PLC0415
 
-    app = next((app for app in config.applications if app.name == APP), None)
+    app = next((app for app in config.applications if app.import_path == "cluster.app:build"), None)
+    try:
+        args = AppArgs.model_validate({"engines": engine_args} if engine_args else app.args if app else {})
+    except ValidationError as error:
+        raise _config_error("args", _one_line(error)) from error
     if app is None:
-        raise ClusterError(detail=f"the serve config has no application named {APP}")
-    args = AppArgs.model_validate({"engines": engine_args} if engine_args else app.args)
-    overrides = {d.name: {k: v for k, v in d.model_dump(exclude_unset=True).items() if k != "name"} for d in app.deployments}
+        raise _config_error("applications", "one of them must have the import_path cluster.app:build")
+    overrides = {d.name: d.model_dump(exclude_unset=True, exclude={"name"}) for d in app.deployments}
     # Built in this process: the REST way starts a worker for `build` alone.
     target = serve.RunTarget(
-        assemble(args, overrides), name=APP, route_prefix=app.route_prefix, logging_config=app.logging_config
+        assemble(args, overrides), name=app.name, route_prefix=app.route_prefix, logging_config=app.logging_config
     )
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    return app.name
 
 
-def _wait_until_healthy(app: str) -> None:
+def wait_until_healthy(app: str) -> None:
+    """Return once all deployments run. Raises the error of an engine that cannot be loaded, or ClusterError."""
     from ray import serve  # noqa: PLC0415
 
     deadline = time.monotonic() + LOAD_TIMEOUT_S
@@ -274,6 +283,15 @@ def _keep_logs(folder: Path, keep: Path) -> Path | None:
 
 def _import_serve() -> None:
     from cluster import app, coordinator  # noqa: F401, PLC0415
+
+
+def _config_error(value: str, problem: str) -> SettingsError:
+    return SettingsError(
+        key="DUBBING_SERVE_CONFIG",
+        value=value,
+        expected=f"it must be a Serve config ({problem})",
+        fix="Correct the file, or unset DUBBING_SERVE_CONFIG for serve_configs/laptop.yaml.",
+    )
 
 
 def _one_line(error: BaseException) -> str:
