@@ -15,8 +15,8 @@ from cluster.app import APP, deployment_names
 from dubbing.engines.base import KINDS, EngineInfo, Engines
 from dubbing.errors import DubbingError, EngineError, EngineMissingError
 
-In = TypeVar("In", contravariant=True)
-Out = TypeVar("Out", covariant=True)
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 CALL_TIMEOUT_S = 900.0
 """Waiting behind the lines of other jobs is part of a call, so this only bounds what has gone wrong for good."""
@@ -51,8 +51,9 @@ class ServeClient(Generic[In, Out]):
     async def __call__(self, item: In, *, lane: str) -> Out:
         """Answer one item. Raises what the engine raises, EngineError for all else that goes wrong with this line.
 
-        When the replica dies, all lines it held come back here, one of them perhaps its killer. They are tried once more,
-        one at a time and each in a batch of its own: who then ends the replica again is the killer, and it alone fails.
+        When the replica dies, all lines it held come back here, one of them perhaps its killer. They are tried once
+        more, one at a time and each in a batch of its own: the one that ends the replica again is the killer, and it
+        alone fails.
         """
         try:
             return await self._ask(item, lane, alone=False)

@@ -1,8 +1,8 @@
 """The Ray task that runs one job's pipeline, and how its owner follows and stops it.
 
-The task is a generator: what it yields (progress, at least once a second) is its heartbeat, its end or its death ends the
-stream. That needs no further process and no actor that could outlive somebody. The way back is `ray.cancel`, which the
-task answers within milliseconds (cluster/interrupt.py).
+The task is a generator: what it yields (progress, at least once a second) is its heartbeat, and its end or its death
+ends the stream. That needs no further process and no actor that could outlive somebody. The way back is `ray.cancel`,
+which the task answers within milliseconds (cluster/interrupt.py).
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ async def _drain(stream: ray.ObjectRefGenerator) -> None:
         return
 
 
-@ray.remote(max_retries=0)
+@ray.remote(max_retries=0)  # type: ignore[untyped-decorator]
 def _coordinate(assignment: Assignment) -> Iterator[Message]:
     outbox = _Outbox()
     with interrupt.InterruptibleLoop(_run(assignment, outbox.report)) as loop:

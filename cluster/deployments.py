@@ -35,7 +35,7 @@ class ReplicaOptions(BaseModel):
 
 
 class EngineLoadError(Exception):
-    """Carries the engine's own error through the text of Serve's deployment status, the only way out of a constructor."""
+    """Carries an engine's own error through the text of Serve's deployment status, the only way out of a constructor."""
 
     def __init__(self, error: DubbingError) -> None:
         facts = {key: str(value) for key, value in error.facts.items()}
@@ -50,7 +50,7 @@ def load_error(status_message: str) -> DubbingError | None:
         return None
     told = json.loads(found[1])
     kind = getattr(errors, told["class"], DubbingError)
-    return kind(**told["facts"])  # type: ignore[no-any-return]
+    return kind(**told["facts"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class EngineReplica:
         self._batcher: MicroBatcher[_Asked, Any] = MicroBatcher(
             self._run, max_size=self._engine.info.max_batch, bucket=self._bucket, name=engine
         )
-        self._options = ReplicaOptions(max_size=None)
+        self._options = ReplicaOptions.model_validate({})
         self._numbers = itertools.count()
         self._since: float | None = None
         self._broken: EngineBrokenError | None = None

@@ -1,4 +1,4 @@
-"""Asyncio inside a Ray task, in a way that `ray.cancel` ends cleanly: `finally` blocks run, ffmpeg is stopped and waited for."""
+"""Asyncio inside a Ray task that `ray.cancel` ends cleanly: `finally` blocks run, ffmpeg is stopped and waited for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class InterruptibleLoop(Generic[T]):
         """Run the main task to its end. Raises asyncio.CancelledError when it was interrupted."""
         return self._loop.run_until_complete(self.task)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self.task.cancel()
             rest = asyncio.all_tasks(self._loop)

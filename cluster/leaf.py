@@ -39,7 +39,7 @@ class RayLeaf:
         return answer
 
 
-@ray.remote(max_retries=2, retry_exceptions=False)
+@ray.remote(max_retries=2, retry_exceptions=False)  # type: ignore[untyped-decorator]
 def _leaf(fn: Callable[..., Any], *args: Any) -> Any:
     return interrupt.run(fn(*args))
 

@@ -1,10 +1,12 @@
-"""Start a private Ray or join one, and have the engines of a serve config up and healthy on it.
+"""Start a private Ray or join one, with the engines of a serve config on it, and leave nothing of it behind.
 
-Where the time of a cold start goes (2 cores, quiet, files in the page cache): see `docs` of `_ENVIRONMENT` and `_OPTIONS`.
+This module sets Ray's environment, which Ray reads when it is imported: so ray, and whatever imports it, is imported in
+the functions here.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import secrets
@@ -17,17 +19,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
-from pydantic import ValidationError
+from typing import Any
 
 from cluster import processes
 from dubbing.config import Settings
-from dubbing.errors import ClusterError, DubbingError, SettingsError
-
-if TYPE_CHECKING:
-    from ray.serve.schema import ServeDeploySchema, ServeStatus
+from dubbing.errors import ClusterError
 
 JOB_SLOTS = 2
 """Jobs that run side by side on a private Ray."""
@@ -36,18 +32,14 @@ SPARE_CPUS = 1
 without the spare one a leaf task that asks for all cores would never start beside them."""
 OBJECT_STORE_BYTES = 128 * 2**20
 """Audio of lines only; files go by path."""
-LOAD_TIMEOUT_S = 600.0
-POLL_S = 0.05
 CONNECT_S = 3.0
 END_S = 5.0
 PREFIX = "dub-ray-"
 
-LAPTOP = Path(__file__).resolve().parent.parent / "serve_configs" / "laptop.yaml"
-
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A Ray that starts itself listens on the address of the machine even when told 127.0.0.1, so only who knows the token
-    # may talk to it. Left unset, Ray would write a token file into the home directory.
+    # A Ray that starts itself listens on the address of the machine even when told 127.0.0.1, so only who knows the
+    # token may talk to it. Left unset, Ray would write a token file into the home directory.
     "RAY_AUTH_MODE": "token",
     # The raylet looks for its object store once, and when that is not up yet, again after this time: 1 s saved.
     "RAY_raylet_client_connect_timeout_milliseconds": "20",
@@ -73,28 +65,33 @@ class RaySession:
         self._before: dict[str, str | None] = {}
 
     def start(self, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
-        """Start or join Ray, and deploy the engines unless they are deployed. Raises ClusterError, SettingsError, or
-        the error of an engine that cannot be loaded."""
+        """Start or join Ray, and deploy the engines unless they are deployed.
+
+        Raises ClusterError, SettingsError, or the error of an engine that cannot be loaded.
+        """
         if self.owned:
             self._prepare()
         with self._clock("import"):
-            import ray  # noqa: PLC0415 - reads the environment prepared above
-
+            import ray  # noqa: PLC0415
         # 0.5 s of imports while ray.init waits for its processes.
-        imports = threading.Thread(target=_import_serve, name="import-serve")
+        imports = threading.Thread(target=importlib.import_module, args=["cluster.coordinator"], name="import-serve")
         imports.start()
-        with self._clock("ray.init"):
-            if self.owned:
-                self._init_private()
-            elif not ray.is_initialized():
-                self._join(str(self._settings.ray_address))
-        with self._clock("serve.start"):
+        try:
+            with self._clock("ray.init"):
+                if self.owned:
+                    self._init_private()
+                elif not ray.is_initialized():
+                    self._join(str(self._settings.ray_address))
+        finally:
             imports.join()
-            from ray import serve  # noqa: PLC0415
+        from cluster import serving  # noqa: PLC0415
 
-            logging.getLogger("ray.serve").setLevel(logging.WARNING)
-            serve.start(proxy_location="Disabled")
-        self._deploy(engine_args)
+        with self._clock("serve.start"):
+            serving.start()
+        with self._clock("deploy"):
+            serving.deploy_unless_deployed(self._settings.serve_config, engine_args)
+        with self._clock("health"):
+            serving.wait_until_healthy(serving.APP)
 
     def stop(self, keep_logs: Path | None = None) -> Path | None:
         """End a private Ray and everything it started, or leave a joined one. Returns where the logs were kept."""
@@ -119,15 +116,14 @@ class RaySession:
         return kept
 
     def _prepare(self) -> None:
+        if "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
+            raise ClusterError(
+                detail="ray was imported before its environment was prepared, so it would not know the token"
+            )
         # Socket paths may have 107 bytes and Ray's own part of them has 75.
         base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 16 else "/tmp"  # noqa: S108
-        for left in Path(base).glob(f"{PREFIX}*-*"):
-            pid = left.name.removeprefix(PREFIX).partition("-")[0]
-            if pid.isdigit() and not processes.alive(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)
+        sweep(Path(base))
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
-        if "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
-            raise ClusterError(detail="ray was imported before its environment was prepared, so it would not know the token")
         token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
         for key, value in {**_ENVIRONMENT, "RAY_AUTH_TOKEN": token}.items():
             self._before[key] = os.environ.get(key)
@@ -162,18 +158,6 @@ class RaySession:
         if not ray.cluster_resources().get("job_slot"):
             raise ClusterError(detail=f"no node of the Ray at {address} has the resource job_slot")
 
-    def _deploy(self, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
-        from ray import serve  # noqa: PLC0415
-
-        from cluster.app import APP  # noqa: PLC0415
-
-        with self._clock("deploy"):
-            deployed = serve.status().applications.get(APP)
-            if deployed is None or deployed.status in ("DEPLOY_FAILED", "NOT_STARTED"):
-                deploy(load_config(self._settings.serve_config), engine_args)
-        with self._clock("health"):
-            wait_until_healthy(APP)
-
     @contextmanager
     def _clock(self, step: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -183,81 +167,12 @@ class RaySession:
             self.timings[step] = round(time.perf_counter() - start, 3)
 
 
-def load_config(path: Path | None) -> ServeDeploySchema:
-    """The serve config at `path` (default: laptop.yaml), checked with Ray's own schema. Raises SettingsError."""
-    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
-
-    path = path or LAPTOP
-    try:
-        return ServeDeploySchema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValueError) as error:
-        raise _config_error(str(path), _one_line(error)) from error
-
-
-def deploy(config: ServeDeploySchema, engine_args: Mapping[str, Mapping[str, Any]]) -> str:
-    """Hand the application of engines to Serve, without waiting for it, and return its name.
-
-    `engine_args` (kind -> engine -> options) replaces the engines of the config. Raises SettingsError.
-    """
-    from ray import serve  # noqa: PLC0415
-
-    from cluster.app import AppArgs, assemble  # noqa: PLC0415
-
-    app = next((app for app in config.applications if app.import_path == "cluster.app:build"), None)
-    try:
-        args = AppArgs.model_validate({"engines": engine_args} if engine_args else app.args if app else {})
-    except ValidationError as error:
-        raise _config_error("args", _one_line(error)) from error
-    if app is None:
-        raise _config_error("applications", "one of them must have the import_path cluster.app:build")
-    overrides = {d.name: d.model_dump(exclude_unset=True, exclude={"name"}) for d in app.deployments}
-    # Built in this process: the REST way starts a worker for `build` alone.
-    target = serve.RunTarget(
-        assemble(args, overrides), name=app.name, route_prefix=app.route_prefix, logging_config=app.logging_config
-    )
-    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
-    return app.name
-
-
-def wait_until_healthy(app: str) -> None:
-    """Return once all deployments run. Raises the error of an engine that cannot be loaded, or ClusterError."""
-    from ray import serve  # noqa: PLC0415
-
-    deadline = time.monotonic() + LOAD_TIMEOUT_S
-    while True:
-        status = serve.status()
-        overview = status.applications.get(app)
-        if overview is not None and overview.status == "RUNNING":
-            return
-        if (error := _failure(status, app)) is not None:
-            serve.delete(app, _blocking=False)
-            raise error
-        if time.monotonic() > deadline:
-            raise ClusterError(detail=f"the engines were not ready within {LOAD_TIMEOUT_S:.0f} s: {_state(status, app)}")
-        time.sleep(POLL_S)
-
-
-def _failure(status: ServeStatus, app: str) -> DubbingError | None:
-    from cluster.deployments import load_error  # noqa: PLC0415
-
-    overview = status.applications.get(app)
-    if overview is None:
-        return None
-    # An engine's own error is certain at the first try; Serve would make two more, with pauses.
-    for deployment in overview.deployments.values():
-        if (error := load_error(deployment.message)) is not None:
-            return error
-    if overview.status == "DEPLOY_FAILED":
-        return ClusterError(detail=f"an engine did not start: {_state(status, app)}")
-    return None
-
-
-def _state(status: ServeStatus, app: str) -> str:
-    overview = status.applications.get(app)
-    if overview is None:
-        return "nothing is deployed"
-    said = [f"{name} {d.status.value}: {_last_line(d.message)}" for name, d in overview.deployments.items() if d.message]
-    return "; ".join(said) or _last_line(overview.message)
+def sweep(base: Path) -> None:
+    """Remove the folders of private Rays whose process was killed and could not."""
+    for left in base.glob(f"{PREFIX}*-*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not processes.alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_reachable(address: str) -> None:
@@ -281,22 +196,5 @@ def _keep_logs(folder: Path, keep: Path) -> Path | None:
     return kept
 
 
-def _import_serve() -> None:
-    from cluster import app, coordinator  # noqa: F401, PLC0415
-
-
-def _config_error(value: str, problem: str) -> SettingsError:
-    return SettingsError(
-        key="DUBBING_SERVE_CONFIG",
-        value=value,
-        expected=f"it must be a Serve config ({problem})",
-        fix="Correct the file, or unset DUBBING_SERVE_CONFIG for serve_configs/laptop.yaml.",
-    )
-
-
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _last_line(message: str) -> str:
-    return (message.strip().splitlines() or [""])[-1][:300]

@@ -25,7 +25,7 @@ class Process:
 
 
 def of_folder(folder: Path) -> list[Process]:
-    """Our children that have `folder` in their command line, and everything below them. Empty where there is no /proc."""
+    """Our children with `folder` in their command line, and everything below them. Empty where there is no /proc."""
     known = {int(p.name): _look(int(p.name)) for p in PROC.glob("[0-9]*")}
     children: dict[int, list[int]] = {}
     for pid, facts in known.items():

@@ -47,9 +47,9 @@ class RayRoad:
         engine_args: Mapping[str, Mapping[str, Any]],
         entry: str = "dubbing.pipeline:run",
     ) -> None:
-        """`engine_args`: kind -> engine name -> options, deployed where no engines are yet; empty takes the serve config's.
+        """`log_dir` gets Ray's logs after a failure; `entry`: `module:function` of the pipeline that coordinators run.
 
-        `entry`: `module:function` of the pipeline that coordinators run. `log_dir` gets Ray's logs after a failure.
+        `engine_args`: kind -> engine name -> options, deployed where no engines are yet; empty: the serve config's.
         """
         self._session = RaySession(settings)
         self._log_dir, self._engine_args, self._entry = log_dir, engine_args, entry
@@ -67,12 +67,8 @@ class RayRoad:
         """Have Ray up and the engines healthy. Raises ClusterError, or the error of an engine that cannot be loaded."""
         if self._starting is None:
             self._starting = asyncio.create_task(asyncio.to_thread(self._session.start, self._engine_args))
-        try:
-            # The thread cannot be broken off: a cancelled start goes on until `aclose` has waited for it.
-            await asyncio.shield(self._starting)
-        except DubbingError:
-            self._failed = True
-            raise
+        # The thread cannot be broken off: a cancelled start goes on until `aclose` has waited for it.
+        await asyncio.shield(self._starting)
 
     async def run_job(self, job: RoadJob, report: Callable[[Progress], None]) -> Any:
         """Run a job and return the pipeline's result; `report` is called here, in this loop.
@@ -93,8 +89,9 @@ class RayRoad:
         if self._starting is None:
             return
         await asyncio.wait({self._starting})
+        failed = self._failed or self._starting.exception() is not None
         self._starting = None
-        self.kept_logs = await asyncio.to_thread(self._session.stop, self._log_dir if self._failed else None)
+        self.kept_logs = await asyncio.to_thread(self._session.stop, self._log_dir if failed else None)
 
     async def __aenter__(self) -> RayRoad:
         try:
@@ -104,5 +101,7 @@ class RayRoad:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.aclose()

@@ -100,9 +100,22 @@ async def _silent(name: str) -> None:
 
 
 async def ffmpeg_forever(folder: Path) -> int:
-    """Encode an endless test picture; `pids` gets a line `worker ffmpeg` at each start, `tidy` one at each orderly end."""
+    """Encode an endless picture; `pids` gets a line `worker ffmpeg` at each start, `tidy` one at each orderly end."""
     program = await asyncio.create_subprocess_exec(
-        *("ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=64x64:rate=5", "-f", "null", "-")
+        *(
+            "ffmpeg",
+            "-nostdin",
+            "-v",
+            "error",
+            "-re",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=size=64x64:rate=5",
+            "-f",
+            "null",
+            "-",
+        )
     )
     with (folder / "pids").open("a") as pids:
         pids.write(f"{os.getpid()} {program.pid}\n")

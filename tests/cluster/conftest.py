@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import cluster_doubles
 import pytest
+import ray
 import yaml
 
 from cluster import processes
@@ -102,14 +103,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, plugin: Path) -> Iterator[
     os.environ["PYTHONPATH"] = python_path(plugin)
     costly = {**COST, "calls_log": str(calls)}
     engines = {
-        "translate": {"fake-translate": {"poison": "poison"}, "costly-translate": costly, "deadly-translate": {}, "brittle-translate": {}},
+        "translate": {
+            "fake-translate": {"poison": "poison"},
+            "costly-translate": costly,
+            "deadly-translate": {},
+            "brittle-translate": {},
+        },
         "speak": {"fake-speak": {}},
     }
     session = RaySession(Settings(serve_config=write_config(folder / "engines.yaml", engines)))
     try:
         session.start({})
-        import ray
-
         assert session.folder is not None
         yield Cluster(ray.get_runtime_context().gcs_address, folder, calls, session)
         mine = processes.of_folder(session.folder)
