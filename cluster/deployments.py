@@ -35,7 +35,7 @@ class ReplicaOptions(BaseModel):
 
 
 class EngineLoadError(Exception):
-    """Carries an engine's own error through the text of Serve's deployment status, the only way out of a constructor."""
+    """An engine's own error, in the text of Serve's deployment status: the only way out of a constructor."""
 
     def __init__(self, error: DubbingError) -> None:
         facts = {key: str(value) for key, value in error.facts.items()}

@@ -61,6 +61,8 @@ class RaySession:
         """Seconds of each step of the start."""
         self.folder: Path | None = None
         """Where a private Ray keeps sockets and logs; None when joined."""
+        self.address = ""
+        """host:port where others may join it, once started."""
         self._connected = False
         self._before: dict[str, str | None] = {}
 
@@ -84,14 +86,15 @@ class RaySession:
                     self._join(str(self._settings.ray_address))
         finally:
             imports.join()
-        from cluster import serving  # noqa: PLC0415
+        self.address = ray.get_runtime_context().gcs_address
+        from cluster import app, serving  # noqa: PLC0415
 
         with self._clock("serve.start"):
             serving.start()
         with self._clock("deploy"):
             serving.deploy_unless_deployed(self._settings.serve_config, engine_args)
         with self._clock("health"):
-            serving.wait_until_healthy(serving.APP)
+            serving.wait_until_healthy(app.APP)
 
     def stop(self, keep_logs: Path | None = None) -> Path | None:
         """End a private Ray and everything it started, or leave a joined one. Returns where the logs were kept."""

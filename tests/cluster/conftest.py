@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import cluster_doubles
 import pytest
-import ray
 import yaml
 
 from cluster import processes
@@ -115,7 +114,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, plugin: Path) -> Iterator[
     try:
         session.start({})
         assert session.folder is not None
-        yield Cluster(ray.get_runtime_context().gcs_address, folder, calls, session)
+        yield Cluster(session.address, folder, calls, session)
         mine = processes.of_folder(session.folder)
         assert len(mine) > 5, "the raylet, its agents and the replicas should have been found"
     finally:
