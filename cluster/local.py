@@ -36,8 +36,12 @@ CONNECT_S = 3.0
 END_S = 5.0
 PREFIX = "dub-ray-"
 
-_ENVIRONMENT = {
+_ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Otherwise a call that comes after the end of the session, a late cancel say, silently starts another Ray.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+}
+_PRIVATE = {
     # A Ray that starts itself listens on the address of the machine even when told 127.0.0.1, so only who knows the
     # token may talk to it. Left unset, Ray would write a token file into the home directory.
     "RAY_AUTH_MODE": "token",
@@ -71,6 +75,7 @@ class RaySession:
 
         Raises ClusterError, SettingsError, or the error of an engine that cannot be loaded.
         """
+        self._set(_ALWAYS)
         if self.owned:
             self._prepare()
         with self._clock("import"):
@@ -100,12 +105,9 @@ class RaySession:
         """End a private Ray and everything it started, or leave a joined one. Returns where the logs were kept."""
         import ray  # noqa: PLC0415
 
-        if not self.owned:
-            if self._connected:
-                ray.shutdown()
-            return None
         mine = processes.of_folder(self.folder) if self.folder else []
-        ray.shutdown()
+        if self.owned or self._connected:
+            ray.shutdown()
         processes.end(mine, END_S)
         kept = None
         if self.folder is not None:
@@ -128,7 +130,10 @@ class RaySession:
         sweep(Path(base))
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
         token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
-        for key, value in {**_ENVIRONMENT, "RAY_AUTH_TOKEN": token}.items():
+        self._set({**_PRIVATE, "RAY_AUTH_TOKEN": token})
+
+    def _set(self, environment: Mapping[str, str]) -> None:
+        for key, value in environment.items():
             self._before[key] = os.environ.get(key)
             os.environ[key] = value
 

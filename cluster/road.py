@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from cluster.local import RaySession
 from dubbing.config import Settings
-from dubbing.errors import DubbingError
+from dubbing.errors import DubbingError, StoppedError
 from dubbing.types import Progress
 
 
@@ -55,6 +55,8 @@ class RayRoad:
         self._log_dir, self._engine_args, self._entry = log_dir, engine_args, entry
         self._starting: asyncio.Task[None] | None = None
         self._failed = False
+        self._jobs: set[asyncio.Task[Any]] = set()
+        self._closing = False
         self.kept_logs: Path | None = None
         """Where Ray's logs were kept by `aclose`; None when nothing failed."""
 
@@ -78,16 +80,28 @@ class RayRoad:
         from cluster import coordinator  # noqa: PLC0415 - imports ray, after `start` has prepared its environment
 
         assignment = coordinator.Assignment(job, job.id, dict(job.engines), tuple(job.targets), self._entry)
+        following = asyncio.create_task(coordinator.follow(coordinator.submit(assignment), report))
+        self._jobs.add(following)
         try:
-            return await coordinator.follow(coordinator.submit(assignment), report)
+            return await following
         except DubbingError:
             self._failed = True
             raise
+        except asyncio.CancelledError:
+            if self._closing:
+                raise StoppedError from None
+            raise
+        finally:
+            self._jobs.discard(following)
 
     async def aclose(self) -> None:
-        """End a Ray we started, with everything it started; leave a joined one as it is."""
+        """Stop our jobs (their `run_job` raises StoppedError); end a Ray we started, leave a joined one as it is."""
         if self._starting is None:
             return
+        self._closing = True
+        for following in self._jobs:
+            following.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
         await asyncio.wait({self._starting})
         failed = self._failed or self._starting.exception() is not None
         self._starting = None

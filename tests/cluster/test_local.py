@@ -166,9 +166,9 @@ def test_a_private_ray_with_a_job_at_work_leaves_nothing_behind(plugin: Path, tm
                     await asyncio.sleep(0.05)
                 folder = road._session.folder
                 mine = [dataclasses.astuple(process) for process in processes.of_folder(folder)]
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            print(json.dumps({{"folder": str(folder), "mine": mine, "logs": str(road.kept_logs)}}))
+            (error,) = await asyncio.gather(running, return_exceptions=True)
+            kept = str(road.kept_logs)
+            print(json.dumps({{"folder": str(folder), "mine": mine, "logs": kept, "error": type(error).__name__}}))
         asyncio.run(main())
         """,
         plugin,
@@ -177,6 +177,7 @@ def test_a_private_ray_with_a_job_at_work_leaves_nothing_behind(plugin: Path, tm
     assert ffmpeg in [pid for pid, _ in told["mine"]]
     assert [pid for pid, started in told["mine"] if processes.Process(pid, started).runs()] == []
     assert not Path(told["folder"]).exists()
+    assert told["error"] == "StoppedError"
     assert told["logs"] == "None"
     assert not (tmp_path / "logs").exists()
 
@@ -200,14 +201,21 @@ def test_a_start_broken_off_leaves_nothing_behind_but_the_logs_of_its_failure(pl
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             assert starting.cancelled()
+            try:
+                await road.start()
+            except ClusterError as error:
+                message = error.message
             await road.aclose()
             folder = road._session.folder
             left = len(processes.of_folder(folder))
-            print(json.dumps({{"folder": str(folder), "left": left, "logs": str(road.kept_logs)}}))
+            kept = str(road.kept_logs)
+            print(json.dumps({{"folder": str(folder), "left": left, "logs": kept, "message": message}}))
         asyncio.run(main())
         """,
         plugin,
     )
+    assert "Speaker" in told["message"]
+    assert "ZeroDivisionError: a defect in the engine's loading code" in told["message"]
     assert told["left"] == 0
     assert not Path(told["folder"]).exists()
     assert "gcs_server.out" in [path.name for path in Path(told["logs"]).iterdir()]
