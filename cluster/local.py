@@ -1,0 +1,208 @@
+"""Start a private Ray or join one, with the engines of a serve config on it, and leave nothing of it behind.
+
+This module sets Ray's environment, which Ray reads when it is imported: so ray, and whatever imports it, is imported in
+the functions here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cluster import processes
+from dubbing.config import Settings
+from dubbing.errors import ClusterError
+
+JOB_SLOTS = 2
+"""Jobs that run side by side on a private Ray."""
+SPARE_CPUS = 1
+"""A private Ray is told of one CPU more than there is: coordinators and replicas ask for a little and mostly wait, and
+without the spare one a leaf task that asks for all cores would never start beside them."""
+OBJECT_STORE_BYTES = 128 * 2**20
+"""Audio of lines only; files go by path."""
+CONNECT_S = 3.0
+END_S = 5.0
+PREFIX = "dub-ray-"
+
+_ALWAYS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Otherwise a call that comes after the end of the session, a late cancel say, silently starts another Ray.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+}
+_PRIVATE = {
+    # A Ray that starts itself listens on the address of the machine even when told 127.0.0.1, so only who knows the
+    # token may talk to it. Left unset, Ray would write a token file into the home directory.
+    "RAY_AUTH_MODE": "token",
+    # The raylet looks for its object store once, and when that is not up yet, again after this time: 1 s saved.
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
+    # Replicas start side by side instead of two by two.
+    "RAY_worker_maximum_startup_concurrency": "6",
+    "RAY_enable_metrics_collection": "0",
+}
+
+
+class RaySession:
+    """A Ray this process started or joined. Blocking: the caller gives it a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.owned = settings.ray_address in (None, "local")
+        """Whether this is a private Ray, which ends with the session."""
+        self.timings: dict[str, float] = {}
+        """Seconds of each step of the start."""
+        self.folder: Path | None = None
+        """Where a private Ray keeps sockets and logs; None when joined."""
+        self.address = ""
+        """host:port where others may join it, once started."""
+        self._connected = False
+        self._before: dict[str, str | None] = {}
+
+    def start(self, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
+        """Start or join Ray, and deploy the engines unless they are deployed.
+
+        Raises ClusterError, SettingsError, or the error of an engine that cannot be loaded.
+        """
+        self._set(_ALWAYS)
+        if self.owned:
+            self._prepare()
+        with self._clock("import"):
+            import ray  # noqa: PLC0415
+        # 0.5 s of imports while ray.init waits for its processes.
+        imports = threading.Thread(target=importlib.import_module, args=["cluster.coordinator"], name="import-serve")
+        imports.start()
+        try:
+            with self._clock("ray.init"):
+                if self.owned:
+                    self._init_private()
+                elif not ray.is_initialized():
+                    self._join(str(self._settings.ray_address))
+        finally:
+            imports.join()
+        self.address = ray.get_runtime_context().gcs_address
+        from cluster import app, serving  # noqa: PLC0415
+
+        with self._clock("serve.start"):
+            serving.start()
+        with self._clock("deploy"):
+            serving.deploy_unless_deployed(self._settings.serve_config, engine_args)
+        with self._clock("health"):
+            serving.wait_until_healthy(app.APP)
+
+    def stop(self, keep_logs: Path | None = None) -> Path | None:
+        """End a private Ray and everything it started, or leave a joined one. Returns where the logs were kept."""
+        import ray  # noqa: PLC0415
+
+        mine = processes.of_folder(self.folder) if self.folder else []
+        if self.owned or self._connected:
+            ray.shutdown()
+        processes.end(mine, END_S)
+        kept = None
+        if self.folder is not None:
+            kept = _keep_logs(self.folder, keep_logs) if keep_logs else None
+            shutil.rmtree(self.folder, ignore_errors=True)
+        for key, value in self._before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+        return kept
+
+    def _prepare(self) -> None:
+        if "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
+            raise ClusterError(
+                detail="ray was imported before its environment was prepared, so it would not know the token"
+            )
+        # Socket paths may have 107 bytes and Ray's own part of them has 75.
+        base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 16 else "/tmp"  # noqa: S108
+        sweep(Path(base))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
+        token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+        self._set({**_PRIVATE, "RAY_AUTH_TOKEN": token})
+
+    def _set(self, environment: Mapping[str, str]) -> None:
+        for key, value in environment.items():
+            self._before[key] = os.environ.get(key)
+            os.environ[key] = value
+
+    def _init_private(self) -> None:
+        import ray  # noqa: PLC0415
+
+        try:
+            ray.init(
+                address="local",
+                num_cpus=(os.cpu_count() or 1) + SPARE_CPUS,
+                resources={"job_slot": JOB_SLOTS},
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(self.folder),
+            )
+        except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+            raise ClusterError(detail=f"the private Ray did not start: {_one_line(error)}") from error
+
+    def _join(self, address: str) -> None:
+        import ray  # noqa: PLC0415
+
+        _check_reachable(address)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+            raise ClusterError(detail=f"Ray at {address} refused us: {_one_line(error)}") from error
+        self._connected = True
+        if not ray.cluster_resources().get("job_slot"):
+            raise ClusterError(detail=f"no node of the Ray at {address} has the resource job_slot")
+
+    @contextmanager
+    def _clock(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[step] = round(time.perf_counter() - start, 3)
+
+
+def sweep(base: Path) -> None:
+    """Remove the folders of private Rays whose process was killed and could not."""
+    for left in base.glob(f"{PREFIX}*-*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not processes.alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _check_reachable(address: str) -> None:
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in address:
+        raise ClusterError(detail=f"{address!r} is not an address of the form host:port")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise ClusterError(detail=f"nothing answers at {address} ({error.strerror or error})") from error
+
+
+def _keep_logs(folder: Path, keep: Path) -> Path | None:
+    logs = folder / "session_latest" / "logs"
+    if not logs.is_dir():
+        return None
+    kept = keep / f"ray-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    shutil.copytree(logs, kept, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+    return kept
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,121 @@
+"""The road a job takes over Ray: start or join, run jobs, leave nothing behind. Entry point group `dubbing.cluster`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from cluster.local import RaySession
+from dubbing.config import Settings
+from dubbing.errors import DubbingError, StoppedError
+from dubbing.types import Progress
+
+
+class RoadJob(Protocol):
+    """What the road needs to know of a job; the pipeline gets the whole of it."""
+
+    @property
+    def id(self) -> str:
+        """Short name, unique on the cluster."""
+        ...
+
+    @property
+    def engines(self) -> Mapping[str, str]:
+        """Kind, or `kind:target`, -> engine name."""
+        ...
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """BCP-47 tags."""
+        ...
+
+
+class RayRoad:
+    """Runs jobs on Ray: each as a coordinator task, with engines as Serve replicas and media work as leaf tasks.
+
+    `start` does its work in a thread, so that a caller may probe the video meanwhile.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        log_dir: Path,
+        engine_args: Mapping[str, Mapping[str, Any]],
+        entry: str = "dubbing.pipeline:run",
+    ) -> None:
+        """`log_dir` gets Ray's logs after a failure; `entry`: `module:function` of the pipeline that coordinators run.
+
+        `engine_args`: kind -> engine name -> options, deployed where no engines are yet; empty: the serve config's.
+        """
+        self._session = RaySession(settings)
+        self._log_dir, self._engine_args, self._entry = log_dir, engine_args, entry
+        self._starting: asyncio.Task[None] | None = None
+        self._failed = False
+        self._jobs: set[asyncio.Task[Any]] = set()
+        self._closing = False
+        self.kept_logs: Path | None = None
+        """Where Ray's logs were kept by `aclose`; None when nothing failed."""
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds of import, ray.init, serve.start, deploy and health, as far as the start has come."""
+        return self._session.timings
+
+    async def start(self) -> None:
+        """Have Ray up and the engines healthy. Raises ClusterError, or the error of an engine that cannot be loaded."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(asyncio.to_thread(self._session.start, self._engine_args))
+        # The thread cannot be broken off: a cancelled start goes on until `aclose` has waited for it.
+        await asyncio.shield(self._starting)
+
+    async def run_job(self, job: RoadJob, report: Callable[[Progress], None]) -> Any:
+        """Run a job and return the pipeline's result; `report` is called here, in this loop.
+
+        Raises what the pipeline raised. Cancelling this stops the job and waits until its tasks and ffmpeg are gone.
+        """
+        from cluster import coordinator  # noqa: PLC0415 - imports ray, after `start` has prepared its environment
+
+        assignment = coordinator.Assignment(job, job.id, dict(job.engines), tuple(job.targets), self._entry)
+        following = asyncio.create_task(coordinator.follow(coordinator.submit(assignment), report))
+        self._jobs.add(following)
+        try:
+            return await following
+        except DubbingError:
+            self._failed = True
+            raise
+        except asyncio.CancelledError:
+            if self._closing:
+                raise StoppedError from None
+            raise
+        finally:
+            self._jobs.discard(following)
+
+    async def aclose(self) -> None:
+        """Stop our jobs (their `run_job` raises StoppedError); end a Ray we started, leave a joined one as it is."""
+        if self._starting is None:
+            return
+        self._closing = True
+        for following in self._jobs:
+            following.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await asyncio.wait({self._starting})
+        failed = self._failed or self._starting.exception() is not None
+        self._starting = None
+        self.kept_logs = await asyncio.to_thread(self._session.stop, self._log_dir if failed else None)
+
+    async def __aenter__(self) -> RayRoad:
+        try:
+            await self.start()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,123 @@
+"""The engines of a serve config on a running Ray: deployed, and waited for until they are healthy."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from ray import serve
+from ray.serve.schema import ServeDeploySchema, ServeStatus
+
+from cluster.app import APP, AppArgs, assemble
+from cluster.deployments import load_error
+from dubbing.errors import ClusterError, DubbingError, SettingsError
+
+LAPTOP = Path(__file__).resolve().parent.parent / "serve_configs" / "laptop.yaml"
+LOAD_TIMEOUT_S = 600.0
+POLL_S = 0.05
+
+
+def start() -> None:
+    """Start Serve without its HTTP proxies, or connect to the one that runs."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(proxy_location="Disabled")
+
+
+def deploy_unless_deployed(config: Path | None, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
+    """`deploy` the serve config at `config`, unless somebody did before."""
+    deployed = serve.status().applications.get(APP)
+    if deployed is None or deployed.status in ("DEPLOY_FAILED", "NOT_STARTED"):
+        deploy(load_config(config), engine_args)
+
+
+def load_config(path: Path | None) -> ServeDeploySchema:
+    """The serve config at `path` (default: laptop.yaml), checked with Ray's own schema. Raises SettingsError."""
+    path = path or LAPTOP
+    try:
+        return ServeDeploySchema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise _config_error(str(path), _one_line(error)) from error
+
+
+def deploy(config: ServeDeploySchema, engine_args: Mapping[str, Mapping[str, Any]]) -> str:
+    """Hand the application of engines to Serve, without waiting for it, and return its name.
+
+    `engine_args` (kind -> engine -> options) replaces the engines of the config. Raises SettingsError.
+    """
+    app = next((app for app in config.applications if app.import_path == "cluster.app:build"), None)
+    try:
+        args = AppArgs.model_validate({"engines": engine_args} if engine_args else app.args if app else {})
+    except ValidationError as error:
+        raise _config_error("args", _one_line(error)) from error
+    if app is None:
+        raise _config_error("applications", "one of them must have the import_path cluster.app:build")
+    overrides = {d.name: d.model_dump(exclude_unset=True, exclude={"name"}) for d in app.deployments}
+    # Built in this process: the REST way starts a worker for `build` alone.
+    target = serve.RunTarget(
+        assemble(args, overrides), name=app.name, route_prefix=app.route_prefix, logging_config=app.logging_config
+    )
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    return str(app.name)
+
+
+def wait_until_healthy(app: str) -> None:
+    """Return once all deployments run. Raises the error of an engine that cannot be loaded, or ClusterError."""
+    deadline = time.monotonic() + LOAD_TIMEOUT_S
+    while True:
+        status = serve.status()
+        overview = status.applications.get(app)
+        if overview is not None and overview.status == "RUNNING":
+            return
+        if (error := _failure(status, app)) is not None:
+            serve.delete(app, _blocking=False)
+            raise error
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                detail=f"the engines were not ready within {LOAD_TIMEOUT_S:.0f} s: {_state(status, app)}"
+            )
+        time.sleep(POLL_S)
+
+
+def _failure(status: ServeStatus, app: str) -> DubbingError | None:
+    overview = status.applications.get(app)
+    if overview is None:
+        return None
+    # An engine's own error is certain at the first try; Serve would make two more, with pauses.
+    for deployment in overview.deployments.values():
+        if (error := load_error(deployment.message)) is not None:
+            return error
+    if overview.status == "DEPLOY_FAILED":
+        return ClusterError(detail=f"an engine did not start: {_state(status, app)}")
+    return None
+
+
+def _state(status: ServeStatus, app: str) -> str:
+    overview = status.applications.get(app)
+    if overview is None:
+        return "nothing is deployed"
+    said = [
+        f"{name} {d.status.value}: {_last_line(d.message)}" for name, d in overview.deployments.items() if d.message
+    ]
+    return "; ".join(said) or _last_line(overview.message)
+
+
+def _config_error(value: str, problem: str) -> SettingsError:
+    return SettingsError(
+        key="DUBBING_SERVE_CONFIG",
+        value=value,
+        expected=f"it must be a Serve config ({problem})",
+        fix="Correct the file, or unset DUBBING_SERVE_CONFIG for serve_configs/laptop.yaml.",
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _last_line(message: str) -> str:
+    return (message.strip().splitlines() or [""])[-1][:300]
