@@ -45,7 +45,7 @@ async def prepare(request: DubRequest, settings: Settings) -> Job:
         folder=folder.path,
         source_id=source_id,
         source_language=language,
-        engines=engines,
+        choices=engines,
         voices=voices,
         max_duration_min=settings.max_duration_min,
     )

@@ -78,16 +78,16 @@ class LocalRoad:
 
 def engines_of(job: Job, client: Callable[[str], EngineClient[Any, Any]]) -> Engines:
     """The engines of a job, each made by `client` from its name."""
-    one = {choice.kind: client(choice.name) for choice in job.engines if choice.target is None}
-    translate = {c.target: client(c.name) for c in job.engines if c.kind == "translate" and c.target}
-    speak = {c.target: client(c.name) for c in job.engines if c.kind == "speak" and c.target}
+    one = {choice.kind: client(choice.name) for choice in job.choices if choice.target is None}
+    translate = {c.target: client(c.name) for c in job.choices if c.kind == "translate" and c.target}
+    speak = {c.target: client(c.name) for c in job.choices if c.kind == "speak" and c.target}
     return Engines(one.get("transcribe"), one.get("align"), translate, speak)
 
 
 def ray_road(settings: Settings, log_dir: Path, engines: Mapping[str, Mapping[str, Any]]) -> Road:
-    """The Ray road; `engines` maps the names of the engines it must host to their options. Raises ClusterError."""
+    """The Ray road; `engines`: kind -> name -> options of the engines it must host. Raises ClusterError."""
     found = list(entry_points(group="dubbing.cluster"))
     if not found:
         raise ClusterError(detail="the package `cluster` is not installed")
-    road: Road = found[0].load()(settings, log_dir=log_dir, engines=engines)
+    road: Road = found[0].load()(settings, log_dir=log_dir, engine_args=engines)
     return road

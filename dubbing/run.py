@@ -89,7 +89,7 @@ async def _run(
     start = time.monotonic()
     job = await prepare.prepare(request, settings)
     prepared = time.monotonic() - start
-    for reason in dict.fromkeys(choice.reason for choice in job.engines):
+    for reason in dict.fromkeys(choice.reason for choice in job.choices):
         printer.say(f"  {reason}")
     folder = JobFolder(job.folder)
     with folder.lock():
@@ -132,7 +132,7 @@ def _road(job: Job, settings: Settings, in_process: bool) -> Road:
     if in_process:
         return LocalRoad()
     engines: dict[str, dict[str, dict[str, Any]]] = {}
-    for choice in job.engines:
+    for choice in job.choices:
         engines.setdefault(choice.kind, {})[choice.name] = {}
     return ray_road(settings, settings.log_dir, engines)
 

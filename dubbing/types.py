@@ -180,7 +180,8 @@ class Job:
     """Identity of the source file's content."""
     source_language: str
     """BCP-47 tag, resolved."""
-    engines: tuple[EngineChoice, ...]
+    choices: tuple[EngineChoice, ...]
+    """Which engine does what, and why."""
     voices: dict[str, tuple[Voice, ...]]
     """By target language: what speakers get in order of appearance where the request names none."""
     loudness_lufs: float = -16.0
@@ -190,9 +191,15 @@ class Job:
     max_duration_min: int = 240
     """Longest source accepted, minutes."""
 
-    def engine(self, kind: str, target: str | None = None) -> EngineChoice | None:
-        """The choice for a kind (and target language)."""
-        return next((c for c in self.engines if c.kind == kind and c.target == target), None)
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """BCP-47 tags, in the order they were asked for."""
+        return self.request.targets
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """`kind`, or `kind:target` where it depends on the target language, to the engine's name."""
+        return {f"{c.kind}:{c.target}" if c.target else c.kind: c.name for c in self.choices}
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Ingested:
 
 def wants_speech(context: Context) -> bool:
     """Whether a stage of this job listens to the source."""
-    return any(choice.kind in ("transcribe", "align") for choice in context.job.engines)
+    return any(choice.kind in ("transcribe", "align") for choice in context.job.choices)
 
 
 async def ingest(context: Context) -> Ingested:

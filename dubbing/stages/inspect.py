@@ -32,7 +32,7 @@ def inspect(
         content = report.skeleton(context.job.id) | {
             "state": "done_with_warnings" if context.warnings else "done",
             "source": _source(context, source),
-            "engines": [_engine(context, choice.kind, choice.target, choice.reason) for choice in context.job.engines],
+            "engines": [_engine(context, choice.kind, choice.target, choice.reason) for choice in context.job.choices],
             "targets": {
                 target.tag: report.target_report(
                     results[target.tag], _sound(target, source), [path.name for path in packaged.files[target.tag]]
