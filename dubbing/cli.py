@@ -121,7 +121,7 @@ def timestamp(text: str) -> int:
         parts = [float(part) for part in text.split(":")]
     except ValueError:
         parts = []
-    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts) or any(part >= 60 for part in parts[1:]):
+    if not 1 <= len(parts) <= 3 or any(not 0 <= part < 1e9 for part in parts) or any(part >= 60 for part in parts[1:]):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90, 1:30 or 0:01:30.5")
     return round(sum(part * 60.0**power for power, part in enumerate(reversed(parts))) * 1000)
 

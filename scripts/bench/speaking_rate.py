@@ -1,4 +1,3 @@
-
 """Measure how many characters per second espeak-ng speaks at rate 1.0, by language: prints the table of rates.py."""
 
 from __future__ import annotations

@@ -113,7 +113,23 @@ def decoded_ms(path: Path, kind: str) -> float:
 
 def sounding_ms(path: Path) -> float:
     """Length of the first audio track as decoded: what an encoder padded does not count, ms."""
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", path, "-map", "0:a:0", "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-nostdin",
+        "-i",
+        path,
+        "-map",
+        "0:a:0",
+        "-ac",
+        "1",
+        "-ar",
+        "16000",
+        "-f",
+        "s16le",
+        "-",
+    ]
     return len(subprocess.run(command, capture_output=True, check=True).stdout) / 32
 
 

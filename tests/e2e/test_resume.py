@@ -171,7 +171,9 @@ def test_a_subtitle_with_other_cues_than_the_job_wrote_is_refused_and_kept(tmp_p
 
 def test_a_second_language_recognises_nothing_again(tmp_path: Path, require_program: Any) -> None:
     require_program("flite")
-    source = jobs.spoken_wav(tmp_path / "film.wav", "Good morning. This is a short film about two languages. It ends here.")
+    source = jobs.spoken_wav(
+        tmp_path / "film.wav", "Good morning. This is a short film about two languages. It ends here."
+    )
     spec = {"source": str(source), "output_dir": str(tmp_path / "out"), "targets": ["es"], "engines": jobs.FAKES}
     _, first = jobs.dub(jobs.request_of(spec))
 
