@@ -48,6 +48,8 @@ WINDOW_MS, WINDOW_MARGIN_MS = 120_000, 8_000
 """Alignment of long audio goes by windows; the words in the margin at the end are aligned again with the next one."""
 WORDS_PER_SECOND = 4.0
 """More than anybody says for two minutes: so many words are offered to a window."""
+LEAST_COVERED = 0.25
+"""Share of the speech that the words of a text must fill; transcripts fill 0.7 and more, other texts hardly any."""
 TIMEOUT_S, TIMEOUT_PER_SECOND = 30.0, 10.0
 MASK = "…"
 """Stands for a word that is not repeated: an ellipsis is silent when it is spoken and readable when it is shown."""
@@ -200,7 +202,10 @@ class PocketsphinxAligner:
             raise BadInputError(name="text", detail="there is no English word in it to align")
         if not spans:
             raise BadInputError(name="audio", detail="nobody speaks in it, so no text can be aligned to it")
-        times = self._times(prepare(item.audio, spans), [word for _, word in said], spans)
+        times = self._times(item.audio, [word for _, word in said], spans)
+        covered = sum(end - start for start, end in times) / sum(end - start for start, end in spans)
+        if covered < LEAST_COVERED:
+            raise BadInputError(name="text", detail=f"it accounts for only {covered:.0%} of what is said")
         edges: list[tuple[int, int] | None] = [None] * len(tokens)
         for (i, _), (start, end) in zip(said, times, strict=True):
             edge = edges[i]
@@ -215,8 +220,10 @@ class PocketsphinxAligner:
             left = words[len(times) :]
             end_ms = min(start_ms + WINDOW_MS, length_ms)
             whole = end_ms == length_ms
+            near = [(max(a, start_ms) - start_ms, min(b, end_ms) - start_ms) for a, b in spans]
+            piece = prepare(_cut(audio, start_ms, end_ms), [(a, b) for a, b in near if a < b])
             offered = left if whole else left[: int(WORDS_PER_SECOND * (end_ms - start_ms) / 1000)]
-            [found] = self._children.decode([_Task(_cut(audio, start_ms, end_ms), " ".join(offered), whole)])
+            [found] = self._children.decode([_Task(piece, " ".join(offered), whole)])
             if not whole:
                 found = _settled(found, end_ms - start_ms - WINDOW_MARGIN_MS)
             if not found or (whole and len(found) != len(left)):
