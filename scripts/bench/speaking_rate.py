@@ -63,7 +63,8 @@ def measure(language: str) -> float:
     voice = espeak.voices(language)[0].id
     speeches = engine.run([SpeakItem(sentence, language, voice) for sentence in sentences])
     engine.close()
-    return sum(map(len, sentences)) / (sum(speech.audio.size for speech in speeches) / espeak.SAMPLE_RATE)
+    seconds: float = sum(speech.audio.size for speech in speeches) / espeak.SAMPLE_RATE
+    return sum(map(len, sentences)) / seconds
 
 
 if __name__ == "__main__":
