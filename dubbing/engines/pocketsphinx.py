@@ -1,6 +1,6 @@
 """Draft recogniser and forced aligner for English: pocketsphinx, on any CPU, with the model that it ships.
 
-Recognition is rough (47 % word errors over nine mixed clips) and says so by its confidence; alignment is its strong side.
+Recognition is rough (47 % word errors over nine mixed clips), as its confidence says; alignment is its strong side.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ class PocketsphinxTranscriber:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """`options`: `processes` (2), `profanity_filter` (True), and the decoder limits `maxhmmpf` and `maxwpf`."""
-        self.info = _info("pocketsphinx", "transcribe", "A draft recogniser: expect a third to a half of the words to be wrong.")
+        self.info = _info(
+            "pocketsphinx", "transcribe", "A draft recogniser: expect a third to a half of the words to be wrong."
+        )
         self._filter = bool(options.get("profanity_filter", True))
         self._children = _Children("transcribe", options)
 
