@@ -46,8 +46,8 @@ class _Waiting(Generic[In, Out]):
 class _Lane(Generic[In, Out]):
     turn: float
     """Virtual time of its next item (start-time fair queuing): the lane with the smallest is next."""
-    step: float
-    """Virtual cost of one item: 1 / weight."""
+    step: float = 1.0
+    """Virtual cost of one item: 1 / weight, as of the last item that came."""
     buckets: dict[Hashable, deque[_Waiting[In, Out]]] = field(default_factory=dict)
 
     def take(self, bucket: Hashable) -> _Waiting[In, Out] | None:
@@ -138,7 +138,8 @@ class MicroBatcher(Generic[In, Out]):
         if lane is None or not any(lane.buckets.values()):
             # A lane that was idle joins at the present: it neither claims the past nor forgets what it has had.
             turn = max(self._now, lane.turn if lane else 0.0)
-            lane = self._lanes[name] = _Lane(turn, 1.0 / max(self._lane_weight(name), 1e-6))
+            lane = self._lanes[name] = _Lane(turn)
+        lane.step = 1.0 / max(self._lane_weight(name), 1e-6)
         bucket = self._bucket(waiting.item) if self._bucket else None
         lane.buckets.setdefault(bucket, deque()).append(waiting)
         self._count += 1

@@ -15,6 +15,7 @@ _ABBREVIATIONS = frozenset(
 OPENED = frozenset({"es", "ast"})
 """Languages that open questions and exclamations."""
 _NOT_OPENED = str.maketrans("", "", "¿¡")
+_FRENCH_SPACE = re.compile(r"^\s+(?=[?!:;])")
 _SHOUT = 0.8
 """Share of capitals among the letters from which a sentence counts as shouted."""
 
@@ -62,9 +63,12 @@ def split(text: str, source: str = "en") -> list[Sentence]:
 
 def finish(sentences: Sequence[Sentence], target: str) -> str:
     """Put sentences together; in Spanish and Asturian questions and exclamations get their opening mark."""
-    if target not in OPENED:
-        return "".join(s.lead.translate(_NOT_OPENED) + s.text + s.end + s.glue for s in sentences).strip()
-    return "".join(s.lead + _opening(s) + s.text + s.end + s.glue for s in sentences).strip()
+    parts = []
+    for s in sentences:
+        lead = s.lead + _opening(s) if target in OPENED else s.lead.translate(_NOT_OPENED)
+        end = s.end if target == "fr" else _FRENCH_SPACE.sub("", s.end)
+        parts += [lead, s.text, end, s.glue]
+    return "".join(parts).strip()
 
 
 def _sentence(piece: str, glue: str, source: str) -> Sentence:

@@ -18,7 +18,8 @@ def here() -> None:
 def say(text: str, language: str = "es", voice: str = "es+klatt", rate: float = 1.0) -> Speech:
     engine = espeak.SPEAK.load({})
     try:
-        return engine.run([SpeakItem(text, language, voice, rate)])[0]
+        speech: Speech = engine.run([SpeakItem(text, language, voice, rate)])[0]
+        return speech
     finally:
         engine.close()
 

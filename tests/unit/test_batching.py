@@ -152,6 +152,25 @@ def test_a_job_of_weight_three_gets_three_times_the_items() -> None:
     run(scenario())
 
 
+def test_a_job_whose_priority_changes_while_it_runs_is_served_by_the_new_one() -> None:
+    async def scenario() -> None:
+        model = Model()
+        weights = {"raised": 1.0}
+        batcher = MicroBatcher(model, max_size=8, linger_s=0, lane_weight=lambda lane: weights.get(lane, 1.0))
+        await busy(batcher, model)
+        tasks = submit(batcher, ["raised"] * 20, "raised") + submit(batcher, ["other"] * 20, "other")
+        await until(lambda: batcher.stats().waiting == 40)
+        weights["raised"] = 3.0
+        tasks += submit(batcher, ["raised"], "raised")
+        await until(lambda: batcher.stats().waiting == 41)
+        model.release()
+        await asyncio.gather(*tasks)
+        assert model.batches[1].count("raised") == 6
+        await batcher.aclose()
+
+    run(scenario())
+
+
 def test_a_job_that_comes_back_after_a_pause_does_not_claim_the_turns_it_missed() -> None:
     async def scenario() -> None:
         model = Model()

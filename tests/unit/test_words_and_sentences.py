@@ -68,3 +68,8 @@ def test_spanish_opens_its_questions_once() -> None:
     assert finish(split("Where? Here! Who?!"), "es") == "¿Where? ¡Here! ¿¡Who?!"
     assert finish(split("¿Where?"), "es") == "¿Where?"
     assert finish(split("¿Where?"), "en") == "Where?"
+
+
+def test_the_space_before_a_french_question_mark_stays_in_french() -> None:
+    assert finish(split("Où est-il ? Ici.", "fr"), "es") == "¿Où est-il? Ici."
+    assert finish(split("Où est-il ? Ici.", "fr"), "fr") == "Où est-il ? Ici."
