@@ -43,7 +43,7 @@ def error_for(name: str, returncode: int, stderr: str, *, pixel_limit: int, stre
     if limit := _limit_hit(returncode, stderr):
         return MediaLimitError(name=name, detail=limit)
     if "No space left on device" in stderr:
-        return DiskFullError(folder="the output folder", free_mb=0, need_mb="more")
+        return DiskFullError(folder="the output folder", free_mb=0, need_mb=1)  # disk_errors knows the figures
     if returncode == 0:
         return None
     return _input_error(name, stderr) or MediaToolError(name=name, detail=_last_line(stderr, returncode))

@@ -20,6 +20,7 @@ from dubbing.errors import (
     UnreadableMediaError,
 )
 from dubbing.media import guard
+from dubbing.media.files import disk_errors
 from dubbing.media.verdict import error_for, is_playlist
 
 ENDLESS = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "anullsrc", "-f", "null", "-"]
@@ -108,6 +109,21 @@ def test_a_program_that_never_reads_its_input_is_an_error_not_a_hang():
     argv = ["ffmpeg", "-v", "error", "-f", "nonsense", "-i", "pipe:0", "-f", "null", "-"]
     with pytest.raises(MediaToolError):
         asyncio.run(guard.run(argv, name="x", timeout_s=20, stdin=endless()))
+
+
+def test_a_full_disk_is_told_by_folder_and_need_whoever_meets_it(tmp_path: Path):
+    async def by_ffmpeg() -> None:
+        argv = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", "anullsrc=d=60", "-f", "s16le", "/dev/full"]
+        with disk_errors(tmp_path, 5 << 20):
+            await guard.run(argv, name="x", timeout_s=20)
+
+    with pytest.raises(DiskFullError) as caught:
+        asyncio.run(by_ffmpeg())
+    assert (caught.value.facts["folder"], caught.value.facts["need_mb"]) == (str(tmp_path), 5)
+    with pytest.raises(DiskFullError), disk_errors(tmp_path, 1), Path("/dev/full").open("wb") as file:
+        file.write(bytes(1 << 20))
+    with pytest.raises(FileNotFoundError), disk_errors(tmp_path, 1):
+        (tmp_path / "no").open("rb")
 
 
 @pytest.mark.parametrize(

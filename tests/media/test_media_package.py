@@ -123,7 +123,7 @@ CONTAINERS = {
     "old.avi": ("-c:v", "mpeg4", "-bf", "2", "-c:a", "libmp3lame"),
     "program.mpg": ("-c:v", "mpeg2video", "-c:a", "mp2"),
     "phone.mov": ("-c:v", "copy", "-c:a", "pcm_s16le"),
-    "web.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"),
+    "web.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-s", "160x90", "-c:a", "libopus"),
     "flash.flv": ("-c:v", "flv1", "-ar", "44100", "-c:a", "aac"),
 }
 
