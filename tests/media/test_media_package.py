@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from dubbing.media.extract import extract
-from dubbing.media.mix import MixPlan, mix
+from dubbing.media.mix import Clip, MixPlan, mix
 from dubbing.media.mux import DubTrack, Packaged, PackagePlan, SubtitleTrack, package, packet_hashes
 from dubbing.media.probe import keyframe_before, probe
 from dubbing.media.tags import iso639_2
@@ -310,3 +311,30 @@ def test_packaging_that_is_cancelled_leaves_nothing(
 
     asyncio.run(cancelled())
     assert [p.name for p in tmp_path.iterdir()] == ["long.mkv"]
+
+
+@pytest.mark.parametrize("name", ["f.mp4", "f.mkv", "f.ts", "f.flac", "f.mp3"])
+def test_a_part_is_taken_out_at_its_very_place(name: str, films: Path, tmp_path: Path, ffmpeg: Callable[..., None]):
+    codec = () if name in {"f.flac", "f.mp3"} else ("-c", "copy")
+    ffmpeg("-i", films / "film.mp4", *codec, *(() if codec else ("-vn",)), tmp_path / name)
+
+    def heard(**part: int) -> np.ndarray:
+        asyncio.run(extract(tmp_path / name, bed=tmp_path / "bed.wav", speech=tmp_path / "speech.wav", **part))
+        info = wav_info(tmp_path / "bed.wav")
+        return beeps(read_frames(info, 0, info.frames).astype(float))
+
+    whole = heard()
+    part = heard(start_ms=2500, end_ms=6500)
+    assert whole.size >= 12
+    assert part == pytest.approx(whole[3:7] - 2.5, abs=0.002)
+    assert wav_info(tmp_path / "bed.wav").duration_ms == pytest.approx(4000, abs=2)
+    assert wav_info(tmp_path / "speech.wav").duration_ms == pytest.approx(4000, abs=2)
+
+
+def test_plans_and_results_travel_between_processes(packaged: Path, films: Path):
+    plans = (
+        PackagePlan(films / "film.mp4", (DubTrack(packaged / "dub.aac", "es", "x"),), mkv=packaged / "o.mkv"),
+        MixPlan(packaged / "o.aac", 10, (Clip(packaged / "c.wav", 0),)),
+        asyncio.run(probe(films / "film.mp4")),
+    )
+    assert pickle.loads(pickle.dumps(plans)) == plans
