@@ -30,7 +30,7 @@ _TIMING = re.compile(rf"^\s*{_CLOCK}\s*-->\s*{_CLOCK}(?:\s|$)")
 _NUMBER = re.compile(r"^\s*\d{1,9}\s*$")
 _TAG = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{[^{}]*\}|</>")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]+)>")
-_LABEL = re.compile(r"^(?:-\s*)?([^\W\d_a-z][^\W_a-z]{0,20}(?:[ .'-][^\W_a-z]{1,20}){0,3}):\s+(?=\S)")
+_LABEL = re.compile(r"^(?:-\s*)?([\w .'-]{2,40}):\s+(?=\S)")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\u200b]")
 _WIDE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _DRAWING = re.compile(r"\{[^{}]*\\p[1-9]")
@@ -214,7 +214,7 @@ def _segment(timing: re.Match[str], raw: str) -> Segment:
     voice = _VOICE.search(raw)
     text = _clean(_TAG.sub("", raw))
     speaker = _clean(html.unescape(voice.group(1))) if voice else None
-    if speaker is None and (label := _LABEL.match(text)) and len(label.group(1)) > 1:
+    if speaker is None and (label := _LABEL.match(text)) and label.group(1).isupper():
         speaker, text = label.group(1), text[label.end() :]
     return Segment(_ms(times[:4]), _ms(times[4:]), text, speaker=speaker or None)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dubbing.errors import AudioTrackError, NoAudioError, RangeError, TooLongError
 from dubbing.media import guard
-from dubbing.media.files import partial
+from dubbing.media.files import disk_errors, partial
 from dubbing.media.loudness import programme_loudness
 from dubbing.media.probe import MediaInfo, probe
 from dubbing.media.wav import wav_info
@@ -18,6 +18,7 @@ BED_RATE = 48_000
 """Hz, stereo: the sound the dub is laid over."""
 SPEECH_RATE = 16_000
 """Hz, mono: what recognisers hear."""
+_BYTES_PER_MS = {BED_RATE: 192, SPEECH_RATE: 32}
 _SEEKABLE = ("mov", "matroska")
 """Containers with an index, where an input seek lands on the very sample."""
 
@@ -73,7 +74,9 @@ async def extract(
         argv = _argv(source, info, _Window(track, start, end_ms, max_minutes), outputs)
         limits = guard.Limits(file_bytes=(max_minutes * 60 + 60) * BED_RATE * 4)
         timeout_s = guard.timeout_for(end if "mov" not in info.format else end - start)
-        await guard.run(argv, name=source.name, timeout_s=timeout_s, on_progress=on_progress, limits=limits)
+        folder, need = outputs[0][0].parent, info.duration_ms * sum(_BYTES_PER_MS[rate] for _, rate in outputs)
+        with disk_errors(folder, need):
+            await guard.run(argv, name=source.name, timeout_s=timeout_s, on_progress=on_progress, limits=limits)
         longest = max((wav_info(path) for path, _ in outputs), key=lambda wav: wav.duration_ms)
         if longest.frames == 0:
             raise NoAudioError(name=source.name)

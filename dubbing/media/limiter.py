@@ -36,9 +36,11 @@ def limited(blocks: Iterable[Float32Audio], ceiling: float) -> Iterator[Float32A
 
 def _required(block: Float32Audio, ceiling: float) -> npt.NDArray[np.float64]:
     """The gain each cell needs by itself."""
-    flat = np.maximum(block.max(axis=1), -block.min(axis=1)) if block.size else np.zeros(0, np.float32)
-    flat = np.concatenate([flat, np.zeros(-flat.size % CELL, np.float32)])
-    peaks = flat.reshape(-1, CELL).max(axis=1)
+    whole = block.shape[0] // CELL * CELL
+    # Cell by cell over interleaved samples: a maximum along an axis of length 2 is ten times slower.
+    peaks = np.abs(block[:whole]).reshape(-1, CELL * block.shape[1]).max(axis=1)
+    if whole < block.shape[0]:
+        peaks = np.append(peaks, np.abs(block[whole:]).max())
     gain: npt.NDArray[np.float64] = np.minimum(1.0, ceiling / np.maximum(peaks.astype(np.float64), 1e-9))
     return gain
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import math
+import tempfile
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ STEP_MS = 100
 """A new 400 ms gating block starts so often."""
 SETTLE_STEPS = 10
 """Steps heard before a piece so that the weighting filters and the first gating block are full."""
+_KEYS = ("lavfi.r128.M", "lavfi.r128.true_peak")
 _OFFSET = -0.691
 _INCOMPLETE = 3
 _RELATIVE_GATE_LU = 10.0
@@ -59,13 +63,16 @@ class Meter:
         )
         # A mono programme is heard from two loudspeakers.
         options = f"metadata=1:peak={'true' if true_peak else 'none'}:dualmono=true"
-        trim = graph.add("atrim", f"start_sample={skip_frames}")
-        meter, self._sink = graph.add("ebur128", options), graph.add("abuffersink")
-        self._source.link_to(trim)
-        trim.link_to(meter)
-        meter.link_to(self._sink)
+        # Values leave the graph through a file: not every libav binding shows the metadata of a frame.
+        self._values = {key: tempfile.NamedTemporaryFile("r", prefix="r128-") for key in _KEYS[: 1 + true_peak]}  # noqa: SIM115
+        chain = [graph.add("atrim", f"start_sample={skip_frames}"), graph.add("ebur128", options)]
+        for key, file in self._values.items():
+            chain.append(graph.add("ametadata", mode="print", key=key, file=file.name, direct="1"))
+        self._sink = graph.add("abuffersink")
+        for one, following in itertools.pairwise([self._source, *chain, self._sink]):
+            one.link_to(following)
         graph.configure()
-        self._graph, self._momentary, self._peak = graph, list[float](), 0.0
+        self._graph = graph
 
     def feed(self, audio: Float32Audio) -> None:
         """Hear interleaved float32 samples of shape (frames, channels)."""
@@ -83,21 +90,21 @@ class Meter:
         self._pull()
 
     def result(self, skip_steps: int = 0) -> Measured:
-        """Everything heard, without the first `skip_steps` steps; incomplete first blocks count as silence."""
-        momentary = np.array(self._momentary, dtype=np.float64)
+        """Everything heard, without the first `skip_steps` steps; incomplete first blocks count as silence. Ends it."""
+        values = [self._read(key) for key in self._values]
+        momentary = values[0]
         momentary[:_INCOMPLETE] = -np.inf
-        return Measured(momentary[skip_steps:], 20 * math.log10(self._peak) if self._peak > 0 else -math.inf)
+        peak = float(values[1].max(initial=0.0)) if len(values) > 1 else 0.0
+        return Measured(momentary[skip_steps:], 20 * math.log10(peak) if peak > 0 else -math.inf)
+
+    def _read(self, key: str) -> npt.NDArray[np.float64]:
+        with self._values[key] as file:
+            return np.array([float(line[len(key) + 1 :]) for line in file if line.startswith(key)], dtype=np.float64)
 
     def _pull(self) -> None:
-        while True:
-            try:
-                facts = self._sink.pull().metadata
-            except (BlockingIOError, EOFError):
-                return
-            self._momentary.append(float(facts["lavfi.r128.M"]))
-            peak = facts.get("lavfi.r128.true_peak")
-            if peak is not None:
-                self._peak = max(self._peak, float(peak))
+        with contextlib.suppress(BlockingIOError, EOFError):
+            while True:
+                self._sink.pull()
 
 
 def integrated(pieces: Iterable[npt.NDArray[np.float64]]) -> float:

@@ -22,7 +22,7 @@ import numpy as np
 from dubbing.errors import StoppedError
 from dubbing.media import aac, guard
 from dubbing.media.ducking import Ducking
-from dubbing.media.files import partial
+from dubbing.media.files import disk_errors, partial
 from dubbing.media.limiter import limited
 from dubbing.media.loudness import SETTLE_STEPS, SILENCE_LUFS, STEP_MS, Float32Audio, Measured, Meter, integrated
 from dubbing.media.mixer import RATE, Clip, Mixer, Placed, place
@@ -106,10 +106,11 @@ async def mix(plan: MixPlan, *, on_progress: Report | None = None) -> MixResult:
     work = Path(tempfile.mkdtemp(prefix=f".{plan.output.stem}.", suffix=".part", dir=folder))
     pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="mix")
     try:
-        job = await asyncio.get_running_loop().run_in_executor(pool, _Job, plan, work, stop)
-        result = await _mix(job, pool, on_progress or (lambda percent: None))
-        with partial(plan.output) as temporary:
-            await _join(job, work, temporary)
+        with disk_errors(folder, plan.duration_ms * plan.bitrate // 4000):
+            job = await asyncio.get_running_loop().run_in_executor(pool, _Job, plan, work, stop)
+            result = await _mix(job, pool, on_progress or (lambda percent: None))
+            with partial(plan.output) as temporary:
+                await _join(job, work, temporary)
         return result
     finally:
         stop.set()

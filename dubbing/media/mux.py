@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dubbing.errors import MediaToolError
 from dubbing.media import guard
-from dubbing.media.files import partial
+from dubbing.media.files import disk_errors, partial
 from dubbing.media.probe import MediaInfo, probe
 from dubbing.media.tags import MP4_AUDIO, iso639_2, mp4_refusal
 
@@ -107,9 +107,9 @@ async def package(
         argv = _inputs(plan, info, subtitles)
         for output in outputs:
             argv += _output(plan, info, subtitles, output)
-        await guard.run(
-            argv, name=plan.source.name, timeout_s=guard.timeout_for(info.duration_ms), on_progress=on_progress
-        )
+        timeout_s = guard.timeout_for(info.duration_ms)
+        with disk_errors(outputs[0].path.parent, info.size * len(outputs)):
+            await guard.run(argv, name=plan.source.name, timeout_s=timeout_s, on_progress=on_progress)
     return Packaged(mp4, plan.mkv, tuple(notes))
 
 

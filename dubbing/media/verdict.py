@@ -37,14 +37,15 @@ def error_for(name: str, returncode: int, stderr: str, *, pixel_limit: int, stre
     """The error that a finished process stands for, or None when all is well."""
     if "exceeds specified max pixel count" in stderr:
         return PictureTooLargeError(name=name, limit=pixel_limit)
-    if returncode == 0:
-        return None
     if "exceeds max_streams" in stderr:
         return TooManyStreamsError(name=name, limit=stream_limit)
+    # ffmpeg takes some of these for the end of its input and exits with 0.
     if limit := _limit_hit(returncode, stderr):
         return MediaLimitError(name=name, detail=limit)
     if "No space left on device" in stderr:
-        return DiskFullError(folder="the output folder", free_mb=0, need_mb="more")
+        return DiskFullError(folder="the output folder", free_mb=0, need_mb=1)  # disk_errors knows the figures
+    if returncode == 0:
+        return None
     return _input_error(name, stderr) or MediaToolError(name=name, detail=_last_line(stderr, returncode))
 
 

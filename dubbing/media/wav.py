@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,24 +44,29 @@ def wav_info(path: Path) -> WavInfo:
         magic, _, kind = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
         if magic not in {b"RIFF", b"RF64"} or kind != b"WAVE":
             raise MediaToolError(name=path.name, detail="not a WAV file")
-        layout: tuple[int, int, int] | None = None
+        layout: tuple[int, int] | None = None
         long_size: int | None = None
         while len(head := file.read(8)) == 8:
             tag, length = struct.unpack("<4sI", head)
             if tag == b"data":
                 if layout is None:
                     break
-                channels, rate, _ = layout
+                channels, rate = layout
                 length = long_size if length == _UNKNOWN and long_size else length
                 length = min(length, size - file.tell())
                 return WavInfo(path, rate, channels, length // (2 * channels), file.tell())
+            if tag not in {b"ds64", b"fmt "}:
+                file.seek(length + (length & 1), os.SEEK_CUR)
+                continue
             body = file.read(length + (length & 1))
+            if len(body) < 16:
+                break
             if tag == b"ds64":
                 long_size = struct.unpack_from("<Q", body, 8)[0]
-            elif tag == b"fmt ":
+            else:
                 coding, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", body)
                 if coding in {_PCM, _EXTENSIBLE} and bits == 16 and channels > 0 and rate > 0:
-                    layout = channels, rate, bits
+                    layout = channels, rate
     raise MediaToolError(name=path.name, detail="not a 16-bit PCM WAV file")
 
 
