@@ -84,6 +84,11 @@ def submit(assignment: Assignment) -> ray.ObjectRefGenerator:
     return cast("ray.ObjectRefGenerator", task.remote(assignment))
 
 
+def warm_up(entry: str) -> None:
+    """Have a worker started and the pipeline imported while nobody waits for it yet; its failures show in the job."""
+    _import_entry.options(num_cpus=COORDINATOR_CPUS).remote(entry)
+
+
 async def follow(stream: ray.ObjectRefGenerator, report: Callable[[Progress], None]) -> Any:
     """The result of a coordinator. Cancelling this stops the coordinator and waits until it is gone.
 
@@ -124,6 +129,11 @@ async def _drain(stream: ray.ObjectRefGenerator) -> None:
             await ref
     except (RayError, asyncio.CancelledError):
         return
+
+
+@ray.remote(max_retries=0)  # type: ignore[untyped-decorator]
+def _import_entry(entry: str) -> None:
+    pkgutil.resolve_name(entry)
 
 
 @ray.remote(max_retries=0)  # type: ignore[untyped-decorator]

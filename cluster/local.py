@@ -45,11 +45,13 @@ _PRIVATE = {
     # A Ray that starts itself listens on the address of the machine even when told 127.0.0.1, so only who knows the
     # token may talk to it. Left unset, Ray would write a token file into the home directory.
     "RAY_AUTH_MODE": "token",
-    # The raylet looks for its object store once, and when that is not up yet, again after this time: 1 s saved.
+    # The raylet looks for its object store once, and when that is not up yet, again after this time (default 1000 ms):
+    # ray.init 3.6 -> 2.6 s on 2 quiet cores.
     "RAY_raylet_client_connect_timeout_milliseconds": "20",
     "RAY_raylet_client_num_connect_attempts": "500",
-    # Replicas start side by side instead of two by two.
+    # As many workers start at a time, instead of one per core: four replicas 3.2 -> 2.2 s.
     "RAY_worker_maximum_startup_concurrency": "6",
+    # Nobody collects metrics of a Ray that lives as long as a command.
     "RAY_enable_metrics_collection": "0",
 }
 
@@ -70,8 +72,8 @@ class RaySession:
         self._connected = False
         self._before: dict[str, str | None] = {}
 
-    def start(self, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
-        """Start or join Ray, and deploy the engines unless they are deployed.
+    def start(self, engine_args: Mapping[str, Mapping[str, Any]], *, entry: str = "") -> None:
+        """Start or join Ray, and deploy the engines unless they are deployed. `entry` is the pipeline to warm up.
 
         Raises ClusterError, SettingsError, or the error of an engine that cannot be loaded.
         """
@@ -92,14 +94,16 @@ class RaySession:
         finally:
             imports.join()
         self.address = ray.get_runtime_context().gcs_address
-        from cluster import app, serving  # noqa: PLC0415
+        from cluster import app, coordinator, serving  # noqa: PLC0415
 
         with self._clock("serve.start"):
             serving.start()
         with self._clock("deploy"):
-            serving.deploy_unless_deployed(self._settings.serve_config, engine_args)
+            ours = serving.deploy_unless_deployed(self._settings.serve_config, engine_args)
+        if self.owned and entry:
+            coordinator.warm_up(entry)
         with self._clock("health"):
-            serving.wait_until_healthy(app.APP)
+            serving.wait_until_healthy(app.APP, ours=ours)
 
     def stop(self, keep_logs: Path | None = None) -> Path | None:
         """End a private Ray and everything it started, or leave a joined one. Returns where the logs were kept."""

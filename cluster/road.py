@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from cluster.local import RaySession
 from dubbing.config import Settings
-from dubbing.errors import DubbingError, StoppedError
+from dubbing.errors import BadInputError, StoppedError
 from dubbing.types import Progress
 
 
@@ -68,7 +68,8 @@ class RayRoad:
     async def start(self) -> None:
         """Have Ray up and the engines healthy. Raises ClusterError, or the error of an engine that cannot be loaded."""
         if self._starting is None:
-            self._starting = asyncio.create_task(asyncio.to_thread(self._session.start, self._engine_args))
+            starting = asyncio.to_thread(self._session.start, self._engine_args, entry=self._entry)
+            self._starting = asyncio.create_task(starting)
         # The thread cannot be broken off: a cancelled start goes on until `aclose` has waited for it.
         await asyncio.shield(self._starting)
 
@@ -77,19 +78,22 @@ class RayRoad:
 
         Raises what the pipeline raised. Cancelling this stops the job and waits until its tasks and ffmpeg are gone.
         """
-        from cluster import coordinator  # noqa: PLC0415 - imports ray, after `start` has prepared its environment
+        await self.start()
+        from cluster import coordinator  # noqa: PLC0415 - imports ray, whose environment `start` has prepared
 
         assignment = coordinator.Assignment(job, job.id, dict(job.engines), tuple(job.targets), self._entry)
         following = asyncio.create_task(coordinator.follow(coordinator.submit(assignment), report))
         self._jobs.add(following)
         try:
             return await following
-        except DubbingError:
-            self._failed = True
+        except (BadInputError, StoppedError):
             raise
         except asyncio.CancelledError:
             if self._closing:
                 raise StoppedError from None
+            raise
+        except Exception:
+            self._failed = True
             raise
         finally:
             self._jobs.discard(following)

@@ -28,11 +28,13 @@ def start() -> None:
     serve.start(proxy_location="Disabled")
 
 
-def deploy_unless_deployed(config: Path | None, engine_args: Mapping[str, Mapping[str, Any]]) -> None:
-    """`deploy` the serve config at `config`, unless somebody did before."""
+def deploy_unless_deployed(config: Path | None, engine_args: Mapping[str, Mapping[str, Any]]) -> bool:
+    """`deploy` the serve config at `config` and return True, unless the engines of somebody else are deployed."""
     deployed = serve.status().applications.get(APP)
     if deployed is None or deployed.status in ("DEPLOY_FAILED", "NOT_STARTED"):
         deploy(load_config(config), engine_args)
+        return True
+    return False
 
 
 def load_config(path: Path | None) -> ServeDeploySchema:
@@ -65,8 +67,11 @@ def deploy(config: ServeDeploySchema, engine_args: Mapping[str, Mapping[str, Any
     return str(app.name)
 
 
-def wait_until_healthy(app: str) -> None:
-    """Return once all deployments run. Raises the error of an engine that cannot be loaded, or ClusterError."""
+def wait_until_healthy(app: str, *, ours: bool) -> None:
+    """Return once all deployments run. Raises the error of an engine that cannot be loaded, or ClusterError.
+
+    `ours`: take an application that failed away again, so that Serve does not go on trying.
+    """
     deadline = time.monotonic() + LOAD_TIMEOUT_S
     while True:
         status = serve.status()
@@ -74,7 +79,8 @@ def wait_until_healthy(app: str) -> None:
         if overview is not None and overview.status == "RUNNING":
             return
         if (error := _failure(status, app)) is not None:
-            serve.delete(app, _blocking=False)
+            if ours:
+                serve.delete(app, _blocking=False)
             raise error
         if time.monotonic() > deadline:
             raise ClusterError(

@@ -107,11 +107,15 @@ def test_lines_of_a_replica_killed_in_flight_are_answered_by_the_next_one(cluste
         client = await _client("costly-translate")
         await client(english("who are you"), lane="job")
         killed = cluster.calls_made()[-1]["pid"]
-        lines = [asyncio.ensure_future(client(english(f"survivor {n}"), lane="job")) for n in range(4)]
-        await asyncio.sleep(0.05)
+        lines = [asyncio.ensure_future(client(english(f"survivor {n}"), lane="job")) for n in range(20)]
+
+        async def one_batch_runs_and_lines_wait() -> bool:
+            return 0 < (await stats(_handle("costly-translate"))).waiting < LARGEST_BATCH
+
+        await eventually_async(one_batch_runs_and_lines_wait)
         os.kill(killed, signal.SIGKILL)
         answers = await asyncio.gather(*lines)
-        assert [answer.text for answer in answers] == [f"[es] survivor {n}" for n in range(4)]
+        assert [answer.text for answer in answers] == [f"[es] survivor {n}" for n in range(20)]
         assert cluster.calls_made()[-1]["pid"] != killed
 
     asyncio.run(scenario())

@@ -38,7 +38,7 @@ def in_a_new_process(code: str, plugin: Path, **env: str) -> dict[str, Any]:
 def test_an_engine_that_cannot_be_loaded_fails_with_its_own_error(cluster: Cluster, tmp_path: Path) -> None:
     config = serving.load_config(write_config(tmp_path / "c.yaml", {"speak": {"programless-speak": {}}}, app="broken"))
     with pytest.raises(ProgramMissingError) as caught:
-        serving.wait_until_healthy(serving.deploy(config, {}))
+        serving.wait_until_healthy(serving.deploy(config, {}), ours=True)
     assert caught.value.message == "The program espeak-ng is not installed"
     assert caught.value.advice == "apt-get install espeak-ng"
 
@@ -48,7 +48,7 @@ def test_engine_args_replace_the_engines_of_the_config(cluster: Cluster, tmp_pat
         write_config(tmp_path / "c.yaml", {"translate": {"fake-translate": {}}}, app="replaced")
     )
     with pytest.raises(ProgramMissingError):
-        serving.wait_until_healthy(serving.deploy(config, {"speak": {"programless-speak": {}}}))
+        serving.wait_until_healthy(serving.deploy(config, {"speak": {"programless-speak": {}}}), ours=True)
 
 
 @pytest.mark.parametrize(

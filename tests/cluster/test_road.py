@@ -16,6 +16,7 @@ from conftest import Cluster, eventually, eventually_async, stats
 from ray import serve
 
 from cluster import processes
+from cluster.road import RayRoad
 from dubbing.errors import ClusterError, EngineMissingError, NoSpeechError
 from dubbing.types import Progress
 
@@ -26,7 +27,7 @@ ENGINE_FREE_S = 2.0
 TRANSLATE = {"translate": "fake-translate"}
 
 
-def on_the_road(cluster: Cluster, entry: str, work: Callable[..., Awaitable[T]]) -> T:
+def on_the_road(cluster: Cluster, entry: str, work: Callable[[RayRoad], Awaitable[T]]) -> T:
     async def drive() -> T:
         async with cluster.road(entry) as road:
             return await work(road)
@@ -71,8 +72,8 @@ def test_a_job_that_needs_an_engine_nobody_deployed_says_so(cluster: Cluster) ->
 
 
 def test_cancelling_a_job_ends_its_ffmpeg_in_time_and_in_order(cluster: Cluster, tmp_path: Path) -> None:
-    async def work(road: object) -> float:
-        running = asyncio.ensure_future(road.run_job(SmallJob("cut", {}, folder=tmp_path), lambda p: None))  # type: ignore[attr-defined]
+    async def work(road: RayRoad) -> float:
+        running = asyncio.ensure_future(road.run_job(SmallJob("cut", {}, folder=tmp_path), lambda p: None))
 
         async def encoding() -> bool:
             return bool(started(tmp_path))
@@ -94,8 +95,8 @@ def test_cancelling_a_job_frees_the_engine(cluster: Cluster) -> None:
     job = SmallJob("long", {"translate": "costly-translate"}, texts=tuple(f"dropped {n}" for n in range(200)))
     handle = serve.get_deployment_handle("Translator-costly-translate", "engines")
 
-    async def work(road: object) -> float:
-        running = asyncio.ensure_future(road.run_job(job, lambda p: None))  # type: ignore[attr-defined]
+    async def work(road: RayRoad) -> float:
+        running = asyncio.ensure_future(road.run_job(job, lambda p: None))
 
         async def busy() -> bool:
             return (await stats(handle)).waiting > 100
@@ -115,8 +116,8 @@ def test_cancelling_a_job_frees_the_engine(cluster: Cluster) -> None:
 
 
 def test_ffmpeg_dies_with_its_worker_and_the_leaf_starts_again(cluster: Cluster, tmp_path: Path) -> None:
-    async def work(road: object) -> None:
-        running = asyncio.ensure_future(road.run_job(SmallJob("shot", {}, folder=tmp_path), lambda p: None))  # type: ignore[attr-defined]
+    async def work(road: RayRoad) -> None:
+        running = asyncio.ensure_future(road.run_job(SmallJob("shot", {}, folder=tmp_path), lambda p: None))
 
         async def encoding(times: int) -> bool:
             return len(started(tmp_path)) == times
@@ -136,8 +137,8 @@ def test_ffmpeg_dies_with_its_worker_and_the_leaf_starts_again(cluster: Cluster,
 def test_a_coordinator_that_is_killed_is_an_error_and_takes_its_ffmpeg_along(cluster: Cluster, tmp_path: Path) -> None:
     told: list[Progress] = []
 
-    async def work(road: object) -> None:
-        running = asyncio.ensure_future(road.run_job(SmallJob("lost", {}, folder=tmp_path), told.append))  # type: ignore[attr-defined]
+    async def work(road: RayRoad) -> None:
+        running = asyncio.ensure_future(road.run_job(SmallJob("lost", {}, folder=tmp_path), told.append))
 
         async def encoding() -> bool:
             return bool(started(tmp_path)) and bool(told)

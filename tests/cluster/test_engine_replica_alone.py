@@ -1,0 +1,85 @@
+"""The engine replica as an object, without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from cluster_doubles import english
+from conftest import eventually_async
+from pydantic import ValidationError
+
+from cluster.deployments import EngineLoadError, EngineReplica, load_error
+from dubbing.errors import EngineBrokenError, EngineMissingError, ProgramMissingError, UsageError
+
+
+def test_a_model_call_that_hangs_fails_the_health_check_until_it_returns() -> None:
+    async def scenario() -> None:
+        replica = EngineReplica("fake-translate", {"base_ms": 400})
+        replica.reconfigure({"stuck_s": 0.1})
+        await replica.check_health()
+        line = asyncio.ensure_future(replica(english("slow"), "job"))
+
+        async def unhealthy() -> bool:
+            try:
+                await replica.check_health()
+            except EngineBrokenError:
+                return True
+            return False
+
+        await eventually_async(unhealthy)
+        await line
+        await replica.check_health()
+
+    asyncio.run(scenario())
+
+
+def test_user_config_changes_the_batches_but_never_beyond_what_the_engine_takes() -> None:
+    async def batches(size: int) -> int:
+        replica = EngineReplica("fake-translate", {"max_batch": 4})
+        replica.reconfigure({"max_size": size, "linger_s": 0.05})
+        await asyncio.gather(*(replica(english(str(n)), "job") for n in range(8)))
+        return replica.stats().batches
+
+    assert asyncio.run(batches(2)) == 4
+    assert asyncio.run(batches(100)) == 2
+
+
+def test_a_line_asked_for_alone_shares_no_batch() -> None:
+    async def batches() -> int:
+        replica = EngineReplica("fake-translate", {})
+        replica.reconfigure({"linger_s": 0.05})
+        await asyncio.gather(*(replica(english(str(n)), "job", alone=n == 0) for n in range(4)))
+        return replica.stats().batches
+
+    assert asyncio.run(batches()) == 2
+
+
+def test_a_user_config_with_an_unknown_name_is_refused() -> None:
+    with pytest.raises(ValidationError, match="batch_size"):
+        EngineReplica("fake-translate", {}).reconfigure({"batch_size": 4})
+
+
+def test_an_engine_nobody_registered_is_an_error_of_the_load() -> None:
+    with pytest.raises(EngineLoadError) as caught:
+        EngineReplica("no-such-engine", {})
+    assert isinstance(load_error(f"Serve says:\n{caught.value}\nRetrying."), UsageError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProgramMissingError(program="apertium", install="apt-get install apertium"),
+        EngineMissingError(kind="speak", name="xtts", detail="torch is {missing}", install="pip install torch"),
+    ],
+)
+def test_a_load_error_survives_the_trip_through_a_status_message(
+    error: ProgramMissingError | EngineMissingError,
+) -> None:
+    found = load_error(f"Traceback ...\n  cluster.EngineLoadError: {EngineLoadError(error)}\n")
+    assert found is not None
+    assert (type(found), found.message, found.advice) == (type(error), error.message, error.advice)
+
+
+def test_a_status_message_without_a_load_error_holds_none() -> None:
+    assert load_error("The deployment is being scheduled.") is None
