@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from engine_media import require
 
+from dubbing import timing
 from dubbing.engines import espeak, rates
 from dubbing.engines.base import SpeakItem
 from dubbing.errors import BadInputError, EngineError, LanguageError
@@ -151,8 +152,8 @@ def test_the_table_of_speaking_rates_holds_for_another_sentence(language: str) -
         "zh": "天气很冷。去村子的路很长。",
     }
     if language not in sentences:
-        assert 2 < rates.espeak_characters_per_second(language) < 30
+        assert 2 < rates.units_per_second(language) < 30
         return
     speech = say(sentences[language], language, "")
-    rate = len(sentences[language]) * 1000 / speech.duration_ms
-    assert rate == pytest.approx(rates.espeak_characters_per_second(f"{language}-XX"), rel=0.25)
+    rate = timing.units(sentences[language]) * 1000 / speech.duration_ms
+    assert rate == pytest.approx(rates.units_per_second(f"{language}-XX"), rel=0.25)
