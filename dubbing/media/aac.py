@@ -17,7 +17,7 @@ PRE_ROLL = 16
 """Packets encoded before a piece and dropped again: windows overlap by one, the state settles in a few."""
 POST_ROLL = 3
 """Packets encoded behind a piece and dropped: one overlap, one of look-ahead, one spare."""
-# Twice as fast as the default coder, and not audibly worse at 160 kb/s and more.
+# About half of the default coder's time. Noise substitution and intensity stereo save bits that are not short here.
 _OPTIONS = {"aac_coder": "fast", "aac_tns": "0", "aac_pns": "0", "aac_is": "0"}
 
 
