@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +131,7 @@ class JobFolder:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            self._clear()
             yield
 
     def memo(self, name: str, key: str) -> Any | None:
@@ -163,12 +163,16 @@ class JobFolder:
             handler.close()
 
     def sweep(self) -> None:
-        """Remove what a finished job does not need for an edit: decoded audio, encoder chunks, left-over temporaries."""
-        for path in (*self.work.glob("*.wav"), *self.work.rglob("*.tmp"), *self.path.glob(".*.tmp")):
+        """Remove what a finished job does not need for an edit: decoded audio and left-over temporaries."""
+        self._clear()
+        for path in self.work.glob("*.wav"):
             path.unlink(missing_ok=True)
-        for folder in self.work.rglob("mix-*"):
-            if folder.is_dir():
-                shutil.rmtree(folder, ignore_errors=True)
+
+    def _clear(self) -> None:
+        """Remove half-written files of a killed process."""
+        for pattern in (".*.tmp", ".*.part*"):
+            for path in (*self.path.glob(pattern), *self.work.rglob(pattern)):
+                path.unlink(missing_ok=True)
 
 
 class Names:
