@@ -148,9 +148,9 @@ def spoken_wav(path: Path, text: str) -> Path:
     return path
 
 
-def tone(path: Path, seconds: float) -> Path:
-    """A quiet hum, as a programme to dub over."""
-    source = f"sine=frequency=110:sample_rate=48000:duration={seconds},volume=0.2"
+def programme(path: Path, seconds: float) -> Path:
+    """Swelling noise, as a programme to dub over; a steady tone would cost the AAC coder three times as much."""
+    source = f"anoisesrc=color=pink:amplitude=0.2:sample_rate=48000:seed=1:duration={seconds},tremolo=f=0.7:d=0.8"
     subprocess.run(
         ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source, "-ac", "2", path], check=True
     )

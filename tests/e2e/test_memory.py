@@ -16,9 +16,9 @@ from tests.e2e import jobs
 
 def peak_mb(folder: Path, minutes: int) -> tuple[int, int]:
     """Peak memory of a whole job (this process, and its largest child) over a film of that length."""
-    minute = jobs.tone(folder / "minute.wav", 60)
+    minute = jobs.programme(folder / "minute.m4a", 60)
     film, transcript = folder / f"film{minutes}.m4a", folder / f"film{minutes}.srt"
-    loop = ["-stream_loop", str(minutes - 1), "-i", minute, "-c:a", "aac", "-aac_coder", "fast", "-b:a", "64k", film]
+    loop = ["-stream_loop", str(minutes - 1), "-i", minute, "-c", "copy", film]
     subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", *loop], check=True)
     count = minutes * 8
     cues = [(i * 7500, i * 7500 + 4000, f"This is sentence number {i} of the film.") for i in range(count)]

@@ -26,7 +26,7 @@ MANIFEST = Path("film/.work/es/speak.jsonl")
 
 def film(folder: Path) -> tuple[Path, Path]:
     """A 100-second programme and a transcript of 40 lines."""
-    source = jobs.tone(folder / "film.wav", LINES * 2.5)
+    source = jobs.programme(folder / "film.wav", LINES * 2.5)
     transcript = folder / "film.srt"
     cues = [(i * 2500, i * 2500 + 1800, f"This is sentence number {i} of the film.") for i in range(LINES)]
     transcript.write_text(jobs.srt(cues))
