@@ -25,8 +25,8 @@ CUES = [
     (1000, 2100, "My name is Robin."),
     (2300, 3400, "I live in a small town by the sea."),
     (
-        3800,
-        5900,
+        9800,
+        11900,
         "It is never quiet there: the gulls cry, the boats come and go, the wind sings in the rigging all day,"
         " and when the fishermen are home at last they sit on the pier and tell each other what they have seen.",
     ),
@@ -48,9 +48,9 @@ def real_output(tmp_path_factory: pytest.TempPathFactory, require_program: Calla
         "-f",
         "lavfi",
         "-i",
-        "testsrc2=size=640x360:rate=25:duration=6",
+        "testsrc2=size=640x360:rate=25:duration=12",
     ]
-    command += ["-i", speech, "-af", "apad=whole_dur=6", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25"]
+    command += ["-i", speech, "-af", "apad=whole_dur=12", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25"]
     subprocess.run([*command, "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest", film], check=True, timeout=60)
     transcript = folder / "talk.srt"
     transcript.write_text(jobs.srt(CUES))

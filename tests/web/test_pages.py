@@ -109,7 +109,7 @@ def open_page(browser: Browser, size: str, script: bool = True) -> tuple[Page, S
         has_touch=size == "phone",
         java_script_enabled=script,
     )
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     page, seen = context.new_page(), Seen()
     page.add_init_script(VIOLATIONS)
     page.on(
@@ -127,7 +127,7 @@ def until(page: Page, condition: str) -> None:
     """Wait in the page for a condition; Playwright's own way needs eval, which the pages forbid."""
     page.evaluate(
         f"""() => new Promise((done, fail) => {{
-          const end = performance.now() + 10000;
+          const end = performance.now() + 30000;
           const look = () => ({condition}) ? done() : performance.now() > end
             ? fail(new Error({json.dumps(condition)} + ' never came true')) : setTimeout(look, 20);
           look();
@@ -166,6 +166,7 @@ def test_a_dub_is_found_played_and_switched(
     until(page, f"document.querySelector('video').currentTime > {before}")
     assert not page.evaluate("document.querySelector('video').paused")
     until(page, "document.querySelector('video').textTracks[0].cues?.[0]?.text.startsWith('[ca]')")
+    assert page.evaluate("document.querySelector('video').textTracks[0].mode") == "showing"
     assert [page.locator(f"#dub-{n}").is_visible() for n in (1, 2)] == [False, True]
     assert page.url.endswith("?language=ca")
 
