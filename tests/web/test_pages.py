@@ -24,6 +24,10 @@ VIOLATIONS = """
 window.violations = [];
 document.addEventListener('securitypolicyviolation', (e) => window.violations.push(`${e.violatedDirective} ${e.blockedURI}`));
 """
+SEEKS = """
+window.seeks = [];
+document.querySelector('video').addEventListener('seeked', (e) => window.seeks.push(e.target.currentTime));
+"""
 SMALL = """
 [...document.querySelectorAll('a, button')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
   .map((e) => e.outerHTML)
@@ -160,10 +164,12 @@ def test_a_dub_is_found_played_and_switched(
     until(page, "document.querySelector('video').currentTime > 1")
     assert page.evaluate("document.querySelector('video').textTracks[0].cues[0].text").startswith("[es]")
 
+    page.evaluate(SEEKS)
     before = time_of(page)
     page.get_by_role("link", name="Català", exact=True).click()
-    until(page, "document.querySelector('video').currentSrc.endsWith('/talk.ca.mp4')")
-    until(page, f"document.querySelector('video').currentTime > {before}")
+    until(page, "document.querySelector('video').currentSrc.endsWith('/talk.ca.mp4') && window.seeks.length")
+    assert page.evaluate("window.seeks[0]") >= before
+    until(page, "document.querySelector('video').currentTime > window.seeks[0]")
     assert not page.evaluate("document.querySelector('video').paused")
     until(page, "document.querySelector('video').textTracks[0].cues?.[0]?.text.startsWith('[ca]')")
     assert page.evaluate("document.querySelector('video').textTracks[0].mode") == "showing"
