@@ -65,6 +65,18 @@ class Settings(BaseSettings):
         validation_alias="DUBBING_SERVE_CONFIG",
         description="Serve config to deploy; default is serve_configs/laptop.yaml of the installation.",
     )
+    host: str = Field(
+        "127.0.0.1",
+        validation_alias="HOST",
+        description="Address that dubbing-web listens on: 127.0.0.1, localhost or ::1; it serves this machine alone.",
+    )
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        validation_alias="PORT",
+        description="Port that dubbing-web listens on; 0 takes a free one.",
+    )
 
     @property
     def state(self) -> Path:

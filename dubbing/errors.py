@@ -180,6 +180,15 @@ class MediaLimitError(BadInputError):
     code, hint = "media_limit", "The file may be damaged on purpose or by accident; re-encode it and try again."
 
 
+# --- what a page was asked for ------------------------------------------------------------------------------------
+
+
+class NotFoundError(DubbingError):
+    """There is no {what} here."""
+
+    code, hint, http_status = "not_found", "The list of dubs shows what is there.", 404
+
+
 # --- the machine it runs on ---------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dubbing.web import server as web
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAKE_DOCS = ROOT / "scripts" / "make_docs.py"
@@ -58,6 +60,8 @@ def test_a_command_in_the_documents_exists(document: str, command: str) -> None:
         check_make(arguments)
     elif program in {"dub", ".venv/bin/dub"}:
         check_dub(arguments)
+    elif program == "dubbing-web":
+        web.parser().parse_args(arguments)
     elif program == ".":
         assert arguments == [".venv/bin/activate"]
     else:

@@ -1,0 +1,142 @@
+"""From a job to HTML: what the templates need, and how numbers read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dubbing import __version__
+from dubbing.errors import NotFoundError
+from dubbing.languages import native_name
+from dubbing.web.library import File, Job
+from dubbing.web.report import Bar, Target, bars
+
+STATES = {
+    "done": "Done",
+    "done_with_warnings": "Done, with warnings",
+    "unfinished": "Not finished",
+    "unreadable": "Report unreadable",
+}
+KINDS = {"transcribe": "Recognises", "align": "Times the words", "translate": "Translates", "speak": "Speaks"}
+ROLES = {
+    ".mp4": "for phones and browsers",
+    ".m4a": "for phones and browsers",
+    ".mkv": "every language of the latest run, and the original",
+    ".mka": "every language of the latest run, and the original",
+    ".srt": "subtitles",
+    ".vtt": "subtitles of this page",
+    ".log": "what the job said",
+    "report.json": "all of this page's figures, and more",
+    "timeline.json": "where the time went, as a Chrome trace",
+}
+"""What a file is for, by suffix or name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dub:
+    """One language of a job, as the page shows it."""
+
+    section: str
+    """Its part of the page, an HTML id."""
+    tag: str
+    media: File | None
+    """MP4 or M4A; None when the format of the pictures allows none."""
+    subtitles: File | None
+    """WebVTT."""
+    target: Target | None
+    """None for a language of an earlier run, which the report no longer holds."""
+    bars: list[Bar]
+    chosen: bool
+
+
+def dubs(job: Job, language: str | None) -> list[Dub]:
+    """The languages of a job, one of them chosen: `language`, else the first. Raises NotFoundError for one it lacks."""
+    if language is not None and language not in job.targets:
+        raise NotFoundError(what=f"dub of {job.name} into {language}")
+    chosen = language or next(iter(job.targets), None)
+    found = []
+    for position, tag in enumerate(job.targets, 1):
+        target = job.report.targets.get(tag) if job.report else None
+        found.append(
+            Dub(
+                section=f"dub-{position}",
+                tag=tag,
+                media=job.of_language(tag, ".mp4", ".m4a"),
+                subtitles=job.of_language(tag, ".vtt"),
+                target=target,
+                bars=bars(target.rates.histogram) if target else [],
+                chosen=tag == chosen,
+            )
+        )
+    return found
+
+
+def source_subtitles(job: Job) -> File | None:
+    """WebVTT of what the original says."""
+    return job.of_language(job.report.source.language, ".vtt") if job.report else None
+
+
+def render(template: str, **values: Any) -> str:
+    """A page; everything but the templates themselves is escaped."""
+    return _environment.get_template(template).render(**values)
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, or `1:01:05` from an hour on."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(count: int) -> str:
+    """Bytes as people read them, in powers of 1000."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.1f} {units[0]}" if value < 9.95 and units[0] != "B" else f"{value:.0f} {units[0]}"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A measured value with a true minus sign; a dash where there is none (silence has no loudness)."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def drift(ms: float | None) -> str:
+    """How far a line starts from its time."""
+    if ms is None:
+        return "–"
+    return f"{abs(ms):.0f} ms {'late' if ms > 0 else 'early'}" if round(ms) else "on time"
+
+
+def role(file: File) -> str:
+    """What a file is for."""
+    text = ROLES.get(file.path.suffix) or ROLES[file.name]
+    return f"{native_name(file.tag)}, {text}" if file.tag else text
+
+
+def file_address(job: Job, file: File) -> str:
+    """Where a result is served."""
+    return f"/jobs/{quote(job.name, safe='')}/files/{quote(file.name, safe='')}"
+
+
+_environment = Environment(
+    loader=PackageLoader("dubbing.web"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters |= {"clock": clock, "size": size, "number": number, "drift": drift, "native": native_name}
+_environment.globals |= {
+    "version": __version__,
+    "states": STATES,
+    "kinds": KINDS,
+    "file_address": file_address,
+    "role": role,
+}

@@ -1,0 +1,270 @@
+"""The pages in a real Chromium, as a phone and as a desktop: a dub is found, played, switched, and nothing is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser import QUIET
+from tests.web.conftest import environment, line_result, make_job, report_of
+
+SIZES = {"phone": (360, 740), "desktop": (1280, 900)}
+LONG_NAME = "A_rather_long_name_of_a_lecture_without_any_space_recorded_on_a_phone"
+VIOLATIONS = """
+window.violations = [];
+document.addEventListener('securitypolicyviolation', (e) => window.violations.push(`${e.violatedDirective} ${e.blockedURI}`));
+"""
+SEEKS = """
+window.seeks = [];
+document.querySelector('video').addEventListener('seeked', (e) => window.seeks.push(e.target.currentTime));
+"""
+SMALL = """
+[...document.querySelectorAll('a, button')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
+  .map((e) => e.outerHTML)
+"""
+# the relative luminance and the contrast of WCAG 2, over every text that is shown
+FAINT = """
+(() => {
+  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = (colour) => {
+    const [r, g, b] = channels(colour).map((c) => c / 255).map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = channels(getComputedStyle(e).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return getComputedStyle(e).backgroundColor;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const texts = [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility()
+    && [...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.textContent.trim()));
+  const contrasts = texts.map((e) => {
+    const style = getComputedStyle(e);
+    const [a, b] = [luminance(e.namespaceURI.endsWith('svg') ? style.fill : style.color), luminance(ground(e))];
+    return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.outerHTML];
+  });
+  return {texts: contrasts.length, faint: contrasts.filter(([contrast]) => contrast < 4.5)};
+})()
+"""
+
+
+@dataclass
+class Seen:
+    """What a browser complained about."""
+
+    errors: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def address(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where `dubbing-web` serves a film of `dub run` and jobs of every other kind."""
+    output = tmp_path_factory.mktemp("served") / "Output"
+    shutil.copytree(real_output, output)
+    lines = [line_result(i, f"Línea {i}, que es larga", *(["late", "over_limit"] if i % 3 else [])) for i in range(9)]
+    warnings = ["es: 6 of 9 lines start more than a second late: 2, 3, 5, 6, 8, 9"]
+    made = report_of({"es": lines}, state="done_with_warnings", warnings=warnings)
+    make_job(output, LONG_NAME, made, mkv=b"x")
+    make_job(output, "interview", None)
+    served = environment(DUBBING_OUTPUT_DIR=str(output), PORT="0")
+    command = [sys.executable, "-m", "dubbing.web.server"]
+    with subprocess.Popen(command, env=served, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout and process.stderr
+            yield process.stdout.readline().split()[1].rstrip("/")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=10) == 0
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def browsers(require_program: Callable[..., str]) -> Iterator[Callable[..., Browser]]:
+    """`browsers(*flags)` starts Chromium, once for each set of flags."""
+    program = require_program("chromium", "chromium-browser")
+    started: dict[tuple[str, ...], Browser] = {}
+    with sync_playwright() as playwright:
+
+        def start(*flags: str) -> Browser:
+            if flags not in started:
+                started[flags] = playwright.chromium.launch(executable_path=program, args=[*QUIET, *flags])
+            return started[flags]
+
+        yield start
+        for browser in started.values():
+            browser.close()
+
+
+def open_page(browser: Browser, size: str, script: bool = True) -> tuple[Page, Seen]:
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        has_touch=size == "phone",
+        java_script_enabled=script,
+    )
+    context.set_default_timeout(30_000)
+    page, seen = context.new_page(), Seen()
+    page.add_init_script(VIOLATIONS)
+    page.on(
+        "console", lambda message: seen.errors.append(message.text) if message.type in ("error", "warning") else None
+    )
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    return page, seen
+
+
+def complaints(page: Page, seen: Seen) -> list[str]:
+    return [*seen.errors, *page.evaluate("window.violations")]
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait in the page for a condition; Playwright's own way needs eval, which the pages forbid."""
+    page.evaluate(
+        f"""() => new Promise((done, fail) => {{
+          const end = performance.now() + 30000;
+          const look = () => ({condition}) ? done() : performance.now() > end
+            ? fail(new Error({json.dumps(condition)} + ' never came true')) : setTimeout(look, 20);
+          look();
+        }})"""
+    )
+
+
+def time_of(page: Page) -> float:
+    return float(page.evaluate("document.querySelector('video').currentTime"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_dub_is_found_played_and_switched(
+    address: str, browsers: Callable[..., Browser], size: str, tmp_path: Path
+) -> None:
+    page, seen = open_page(browsers(), size)
+    page.goto(f"{address}/")
+    page.screenshot(path=tmp_path / "list.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    assert page.evaluate(SMALL) == []
+
+    page.get_by_role("link", name="talk English").click()
+    until(page, "document.querySelector('video').readyState >= 1")
+    assert page.evaluate("document.querySelector('video').videoWidth") == 640
+    page.screenshot(path=tmp_path / "job.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    assert page.evaluate(SMALL) == []
+
+    page.evaluate("document.querySelector('video').play()")
+    until(page, "document.querySelector('video').currentTime > 1")
+    assert page.evaluate("document.querySelector('video').textTracks[0].cues[0].text").startswith("[es]")
+
+    page.evaluate(SEEKS)
+    before = time_of(page)
+    page.get_by_role("link", name="Català", exact=True).click()
+    until(page, "document.querySelector('video').currentSrc.endsWith('/talk.ca.mp4') && window.seeks.length")
+    assert page.evaluate("window.seeks[0]") >= before
+    until(page, "document.querySelector('video').currentTime > window.seeks[0]")
+    assert not page.evaluate("document.querySelector('video').paused")
+    until(page, "document.querySelector('video').textTracks[0].cues?.[0]?.text.startsWith('[ca]')")
+    assert page.evaluate("document.querySelector('video').textTracks[0].mode") == "showing"
+    assert [page.locator(f"#dub-{n}").is_visible() for n in (1, 2)] == [False, True]
+    assert page.url.endswith("?language=ca")
+
+    page.evaluate("document.querySelector('video').pause()")
+    line = page.locator("#dub-2 [data-seek]").last
+    page.evaluate("document.querySelector('video').currentTime = 0")
+    line.click()
+    wanted = float(line.get_attribute("data-seek") or "nan")
+    until(page, f"document.querySelector('video').currentTime > {wanted}")
+    assert page.locator("video").bounding_box()["y"] >= 0  # type: ignore[index]
+    page.screenshot(path=tmp_path / "switched.png")
+
+    assert complaints(page, seen) == []
+
+
+def test_the_original_is_heard_where_the_browser_can_change_sound_tracks(
+    address: str, browsers: Callable[..., Browser]
+) -> None:
+    page, seen = open_page(browsers("--enable-blink-features=AudioVideoTracks"), "phone")
+    page.goto(f"{address}/jobs/talk")
+    enabled = "() => [...document.querySelector('video').audioTracks].map((t) => t.enabled)"
+    page.get_by_role("button", name="Original").wait_for()
+    assert not page.locator("#one-sound").is_visible()
+    assert page.evaluate(enabled) == [True, False]
+    page.evaluate("document.querySelector('video').play()")
+    until(page, "document.querySelector('video').currentTime > 0.5")
+
+    before = time_of(page)
+    page.get_by_role("button", name="Original").click()
+
+    assert page.evaluate(enabled) == [False, True]
+    until(page, f"document.querySelector('video').currentTime > {before} + 0.3")
+    page.get_by_role("link", name="Català", exact=True).click()
+    until(page, "document.querySelector('video').currentSrc.endsWith('/talk.ca.mp4')")
+    until(page, f"({enabled})().join() === 'false,true'")
+    page.get_by_role("button", name="Dub").click()
+    assert page.evaluate(enabled) == [True, False]
+    assert complaints(page, seen) == []
+
+
+def test_elsewhere_the_page_says_where_the_original_is(address: str, browsers: Callable[..., Browser]) -> None:
+    page, _ = open_page(browsers(), "phone")
+    page.goto(f"{address}/jobs/talk")
+    until(page, "document.querySelector('video').readyState >= 1")
+
+    assert page.locator("#one-sound").is_visible()
+    assert not page.get_by_role("button", name="Original").is_visible()
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs/talk", f"/jobs/{LONG_NAME}", "/jobs/interview", "/none"])
+def test_every_text_can_be_read_and_every_page_fits_a_phone(
+    address: str, browsers: Callable[..., Browser], path: str, tmp_path: Path
+) -> None:
+    page, _ = open_page(browsers(), "phone")
+    page.goto(address + path)
+    grounds = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+        found = page.evaluate(FAINT)
+        assert found["texts"] >= 5
+        assert found["faint"] == []
+        grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    assert len(grounds) == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate(SMALL) == []
+    assert page.evaluate("window.violations") == []
+
+
+def test_without_scripts_everything_can_be_read_and_the_language_changed(
+    address: str, browsers: Callable[..., Browser]
+) -> None:
+    page, seen = open_page(browsers(), "phone", script=False)
+    page.goto(f"{address}/jobs/talk")
+
+    page.get_by_role("link", name="Català", exact=True).click()
+    page.wait_for_url("**/jobs/talk?language=ca")
+
+    assert page.locator("#dub-2").is_visible()
+    assert page.locator("video").get_attribute("src") == "/jobs/talk/files/talk.ca.mp4"
+    assert seen.errors == []
+
+
+def test_a_line_opens_the_film_at_its_time_without_scripts(address: str, browsers: Callable[..., Browser]) -> None:
+    page, _ = open_page(browsers(), "desktop")
+    page.goto(f"{address}/jobs/talk/files/talk.es.mp4#t=2")
+
+    until(page, "document.querySelector('video').currentTime >= 2")
+
+
+def test_the_server_says_nothing_of_itself(address: str) -> None:
+    with urlopen(f"{address}/livez") as answer:
+        assert answer.read() == b"ok\n"
+        assert answer.headers["Server"] is None
