@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,11 @@ class JobFolder:
     def _clear(self) -> None:
         """Remove half-written files of a killed process."""
         for pattern in (".*.tmp", ".*.part*"):
-            for path in (*self.path.glob(pattern), *self.work.rglob(pattern)):
-                path.unlink(missing_ok=True)
+            for path in [*self.path.glob(pattern), *self.work.rglob(pattern)]:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 class Names:
