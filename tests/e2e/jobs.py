@@ -165,6 +165,11 @@ def request_of(spec: Mapping[str, Any]) -> DubRequest:
     return DubRequest(**paths, translations=translations, targets=tuple(spec["targets"]), **rest)
 
 
+def run_spec(spec: Mapping[str, Any]) -> None:
+    """Run the job of a spec, for a process of its own."""
+    dub(request_of(spec), spec.get("options"))
+
+
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     _, report = dub(request_of(spec), spec.get("options"))
