@@ -54,12 +54,16 @@ class LocalRoad:
 
     def engines(self, job: Job) -> Engines:
         """Clients of the job's engines, loaded once."""
-        return engines_of(job, self._client)
+        pairs = [(job.source_language, tag) for tag in job.targets]
 
-    def _client(self, name: str) -> LocalClient[Any, Any]:
-        if name not in self._clients:
-            self._clients[name] = LocalClient(registry.spec(name).load(self._options.get(name, {})))
-        return self._clients[name]
+        def client(name: str) -> LocalClient[Any, Any]:
+            if name not in self._clients:
+                spec = registry.spec(name)
+                early = {"pairs": pairs} if spec.kind == "translate" else {}
+                self._clients[name] = LocalClient(spec.load(early | dict(self._options.get(name, {}))))
+            return self._clients[name]
+
+        return engines_of(job, client)
 
     async def aclose(self) -> None:
         """Close the engines."""

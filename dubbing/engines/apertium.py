@@ -45,7 +45,7 @@ class ApertiumEngine:
     """Persistent pipelines, started when a pair is first asked for."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        """`options`: `modes` (folder of `.mode` files), `timeout_s` (longest wait for one line)."""
+        """`options`: `modes` (folder of `.mode` files), `timeout_s` (longest wait for one line), `pairs` to start now."""
         self._modes = Path(options.get("modes", MODES))
         self._timeout_s = float(options.get("timeout_s", TIMEOUT_S))
         self._pipelines: dict[Path, Pipeline] = {}
@@ -59,6 +59,9 @@ class ApertiumEngine:
             max_batch=32,
             note="A draft translator by rules: readable, often clumsy.",
         )
+        for source, target in options.get("pairs", ()):
+            for mode in self._routes.get((primary(source), primary(target)), ()):
+                self._pipeline(mode)
 
     def run(self, items: Sequence[TranslateItem]) -> list[Translation]:
         """Translate lines. Raises LanguageError without a route, EngineError when a pipeline fails twice."""

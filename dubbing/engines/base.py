@@ -185,7 +185,8 @@ class EngineSpec:
     locate: Callable[[], Located]
     languages: Callable[[], Languages]
     load: Callable[[Mapping[str, Any]], Engine[Any, Any]]
-    """Imports and loads; options are the engine's own, from the serve config."""
+    """Imports and loads; options are the engine's own, from the serve config. A translator may be told the `pairs` that
+    will be asked for first, a list of (source, target), to start them early."""
     voices: Callable[[str], list[Voice]] = field(default=lambda language: [])
     """speak only: voices for a language, best first."""
     hidden: bool = False

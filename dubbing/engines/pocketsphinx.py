@@ -74,16 +74,19 @@ class _Children:
     """Decoder processes and the threads that wait for them; a task goes to whichever is free."""
 
     def __init__(self, mode: str, options: Mapping[str, Any]) -> None:
-        count = int(options.get("processes", min(2, os.cpu_count() or 1)))
+        count = int(options.get("processes", 1 if mode == "align" else min(2, os.cpu_count() or 1)))
         beams = json.dumps({name: options.get(name, value) for name, value in BEAMS.items()})
         program = f"{_CHILD}main({mode!r}, json.loads({beams!r}))"
         self._command = [sys.executable, "-c", program, json.dumps(sys.path)]
         self._free: SimpleQueue[Pipeline | None] = SimpleQueue()
         for _ in range(count):
-            self._free.put(None)
+            self._free.put(self._start())  # loads its model while the job's audio is still being decoded
         self._count = count
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="pocketsphinx")
         self._closed = threading.Event()
+
+    def _start(self) -> Pipeline:
+        return Pipeline("pocketsphinx", [self._command])
 
     def decode(self, tasks: Sequence[_Task]) -> list[list[Timed]]:
         """Decode all, the longest first so that the processes end together; answers come in the order of the tasks."""
@@ -116,7 +119,7 @@ class _Children:
 
     def _ask(self, child: Pipeline | None, task: _Task) -> tuple[Pipeline, bytes]:
         """Ask a child, a fresh one if there is none; one that dies or hangs is ended."""
-        child = child or Pipeline("pocketsphinx", [self._command])
+        child = child or self._start()
         pcm = np.ascontiguousarray(task.audio, "<i2").tobytes()
         header = json.dumps({"bytes": len(pcm), "text": task.text, "whole": task.whole})
         timeout_s = TIMEOUT_S + TIMEOUT_PER_SECOND * task.audio.size / SAMPLE_RATE
