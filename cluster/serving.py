@@ -17,7 +17,10 @@ from cluster.app import APP, AppArgs, assemble
 from cluster.deployments import load_error
 from dubbing.errors import ClusterError, DubbingError, SettingsError
 
-LAPTOP = Path(__file__).resolve().parent.parent / "serve_configs" / "laptop.yaml"
+_HERE = Path(__file__).resolve().parent
+_CONFIGS = next(folder for folder in (_HERE / "serve_configs", _HERE.parent / "serve_configs") if folder.is_dir())
+"""Inside the package when installed from a wheel, beside it in a checkout."""
+LAPTOP = _CONFIGS / "laptop.yaml"
 LOAD_TIMEOUT_S = 600.0
 POLL_S = 0.05
 
