@@ -23,7 +23,7 @@ from dubbing.stages.ingest import Ingested, ingest
 from dubbing.stages.inspect import inspect
 from dubbing.stages.mix import mix
 from dubbing.stages.package import Finished, package
-from dubbing.stages.target import Target
+from dubbing.stages.target import Dubbed, Target
 from dubbing.types import Job, JobResult, Line, Progress, Segment, Stage
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,15 @@ async def run(job: Job, engines: Engines, leaf: Leaf, report: Callable[[Progress
 
 
 async def _stages(context: Context) -> JobResult:
-    request, names = context.job.request, Names(context.folder.path)
     source = await ingest(context)
+    try:
+        return await _dub(context, source)
+    finally:
+        await source.aclose()
+
+
+async def _dub(context: Context, source: Ingested) -> JobResult:
+    request, names = context.job.request, Names(context.folder.path)
     spoken: Feed[Line] = Feed()
     own = {tag: _given(context, source, tag) for tag in request.targets if tag in request.translations}
     shared = [tag for tag in request.targets if tag not in own]
@@ -56,16 +63,7 @@ async def _stages(context: Context) -> JobResult:
         edits.collect()
         lines = own.get(tag, spoken)
         dubbed = await Target(context, tag, source.duration_ms).run(lines, edits)
-        cues = [
-            Segment(
-                line.start_ms,
-                max(line.end_ms, placed.placement.end_ms if placed else 0),
-                text.text,
-            )
-            for line, text, placed in zip(dubbed.lines, dubbed.texts, dubbed.placed, strict=True)
-            if text.text.strip()
-        ]
-        edits.write(dubbed.lines, dubbed.texts, cues)
+        edits.write(dubbed.lines, dubbed.texts, _cues(dubbed))
         return Finished(tag, dubbed, await mix(context, tag, source, dubbed.placed))
 
     async def listen() -> list[Line]:
@@ -81,11 +79,11 @@ async def _stages(context: Context) -> JobResult:
             spoken.close()
 
     lines, finished = await both(listen(), together(*map(one, request.targets)))
+    await source.decoded()
     _write_source_subtitles(context, lines, names)
     files = await package(context, source, finished, names)
     result = inspect(context, source, lines, finished, files, names)
-    folder = context.folder
-    folder.sweep()
+    context.folder.sweep()
     return result
 
 
@@ -96,6 +94,15 @@ def _given(context: Context, source: Ingested, tag: str) -> Feed[Line]:
     feed.extend(scripting.verbatim(transcribe.clip_to_range(cues, source)))
     feed.close()
     return feed
+
+
+def _cues(dubbed: Dubbed) -> list[Segment]:
+    """The target's cues: on screen while either the source or the dub speaks."""
+    return [
+        Segment(line.start_ms, max(line.end_ms, placed.placement.end_ms if placed else 0), text.text)
+        for line, text, placed in zip(dubbed.lines, dubbed.texts, dubbed.placed, strict=True)
+        if text.text.strip()
+    ]
 
 
 def _write_source_subtitles(context: Context, lines: list[Line], names: Names) -> None:

@@ -121,7 +121,8 @@ async def _ingest_meanwhile(
     """Decode the source while Ray starts; the pipeline then finds it done. Answers the seconds it took."""
     context = Context(job, folder, Engines(), LocalLeaf(), printer, logging.getLogger("dubbing.job"))
     try:
-        await ingest(context)
+        source = await ingest(context)
+        await source.decoded()
     except BaseException:
         start.cancel()
         raise

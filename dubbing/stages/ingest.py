@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What the later stages know of the source."""
+    """What the later stages know of the source. Its sound is decoded meanwhile: who needs it awaits `decoded`."""
 
     info: probe.MediaInfo
     start_ms: int
@@ -26,9 +27,27 @@ class Ingested:
     duration_ms: int
     """Length of the job's timeline."""
     bed: Path
-    """48 kHz stereo WAV of the chosen track."""
+    """48 kHz stereo WAV of the chosen track, once decoded."""
     speech: Path | None
-    """16 kHz mono WAV of it, when something has to be recognised or aligned."""
+    """16 kHz mono WAV of it, once decoded, when something has to be recognised or aligned."""
+    sound: asyncio.Task[Sound]
+
+    async def decoded(self) -> Sound:
+        """Wait for the decoded sound; raises what went wrong with it."""
+        return await asyncio.shield(self.sound)
+
+    async def aclose(self) -> None:
+        """Stop decoding if nobody needs it any more."""
+        self.sound.cancel()
+        await asyncio.gather(self.sound, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What decoding found."""
+
+    duration_ms: int
+    """Counted from the samples."""
     loudness_lufs: float
     """Integrated loudness of the source, LUFS; -70.0 when it is silent."""
 
@@ -39,37 +58,46 @@ def wants_speech(context: Context) -> bool:
 
 
 async def ingest(context: Context) -> Ingested:
-    """Probe and decode; a second run finds both done."""
-    job, request = context.job, context.job.request
-    key = fingerprint(v=VERSION, source=job.source_id, a=request.audio_track, s=request.start_ms, e=request.end_ms)
+    """Probe, and start to decode; a second run finds that done. The caller closes what it gets."""
+    request = context.job.request
     bed = context.folder.work / "bed.wav"
     speech = context.folder.work / "speech.wav" if wants_speech(context) else None
     context.report_stage(Stage.INGEST, 0, 100)
     with context.trace.span("ingest", "probe"):
-        info = await probe.probe(request.source, max_minutes=job.max_duration_min)
+        info = await probe.probe(request.source, max_minutes=context.job.max_duration_min)
     start, end = await _range(context, info)
-    known = context.folder.memo("ingest", key)
-    if known is None or not bed.exists() or (speech is not None and not speech.exists()):
-        with context.trace.span("ingest", "extract"):
-            decode = partial(
-                extract.extract,
-                request.source,
-                track=request.audio_track,
-                start_ms=start or None,
-                end_ms=end,
-                bed=bed,
-                speech=speech,
-                max_minutes=job.max_duration_min,
-                info=info,
-            )
-            found = await context.leaf("ingest", decode)
-        known = {"audio_ms": found.duration_ms, "lufs": found.loudness_lufs}
-        context.folder.remember("ingest", key, known)
-    duration = known["audio_ms"]
+    sound = asyncio.create_task(_decode(context, info, start, end, bed, speech))
     if info.video is not None:
         duration = (min(end, info.duration_ms) if end is not None else info.duration_ms) - start
+    else:
+        duration = (await sound).duration_ms
+    return Ingested(info, start, duration, bed, speech, sound)
+
+
+async def _decode(
+    context: Context, info: probe.MediaInfo, start: int, end: int | None, bed: Path, speech: Path | None
+) -> Sound:
+    job, request = context.job, context.job.request
+    key = fingerprint(v=VERSION, source=job.source_id, a=request.audio_track, s=request.start_ms, e=request.end_ms)
+    known = context.folder.memo("ingest", key)
+    if known is None or not bed.exists() or (speech is not None and not speech.exists()):
+        extraction = partial(
+            extract.extract,
+            request.source,
+            track=request.audio_track,
+            start_ms=start or None,
+            end_ms=end,
+            bed=bed,
+            speech=speech,
+            max_minutes=job.max_duration_min,
+            info=info,
+        )
+        with context.trace.span("ingest", "decode"):
+            found = await context.leaf("ingest", extraction)
+        known = {"audio_ms": found.duration_ms, "lufs": found.loudness_lufs}
+        context.folder.remember("ingest", key, known)
     context.report_stage(Stage.INGEST, 100, 100)
-    return Ingested(info, start, duration, bed, speech, known["lufs"])
+    return Sound(known["audio_ms"], known["lufs"])
 
 
 async def _range(context: Context, info: probe.MediaInfo) -> tuple[int, int | None]:

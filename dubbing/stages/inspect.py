@@ -106,7 +106,7 @@ def _source(context: Context, source: Ingested) -> dict[str, Any]:
         "start_ms": source.start_ms,
         "audio_track": request.audio_track,
         "video": info.video.codec if info.video else None,
-        "loudness_lufs": source.loudness_lufs,
+        "loudness_lufs": round(source.sound.result().loudness_lufs, 2),
         "transcript": request.transcript.name if request.transcript else None,
         "translations": {tag: path.name for tag, path in request.translations.items()},
     }

@@ -56,6 +56,7 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
         context.count("mix.kept")
         result = media_mix.MixResult(**known)
     else:
+        await source.decoded()
         for old in folder.glob("dub-*.aac"):
             old.unlink()
         plan = media_mix.MixPlan(

@@ -62,6 +62,7 @@ async def _one(batch: list[Segment]) -> AsyncIterator[list[Segment]]:
 
 async def _recognised(context: Context, source: Ingested) -> AsyncIterator[list[Segment]]:
     engine, speech = context.engines.transcribe, source.speech
+    await source.decoded()
     if engine is None or speech is None:
         raise MachineError(detail="no engine was chosen to recognise the speech")
     done = Manifest(context.folder.work / "transcribe.jsonl")
@@ -142,6 +143,7 @@ async def _aligned(context: Context, source: Ingested, text: str) -> AsyncIterat
         engine=[engine.info.name, engine.info.version],
     )
     if (known := context.folder.memo("align", key)) is None:
+        await source.decoded()
         audio = await asyncio.to_thread(_samples, source.speech, 0, source.duration_ms)
         with context.trace.span("transcribe", "align"):
             answer = await engine(AlignItem(audio, 0, language, text), lane=context.job.id)
