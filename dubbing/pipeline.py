@@ -74,6 +74,8 @@ async def _dub(context: Context, source: Ingested) -> JobResult:
                     fresh = scripting.script(segments, len(lines))
                     lines.extend(fresh)
                     spoken.extend(fresh)
+            if lines:
+                context.report_stage(Stage.SCRIPT, len(lines), len(lines))
             return lines
         finally:
             spoken.close()
@@ -109,4 +111,3 @@ def _write_source_subtitles(context: Context, lines: list[Line], names: Names) -
     if lines:
         cues = [Segment(line.start_ms, line.end_ms, line.text) for line in lines]
         write(names.subtitle(context.job.source_language), cues)
-    context.report_stage(Stage.SCRIPT, len(lines), len(lines))

@@ -169,7 +169,12 @@ class PocketsphinxTranscriber:
         if not found:
             return None
         words = tuple(
-            Word(offset_ms + start, offset_ms + end, masked(text) if self._filter else text, round(probability, 4))
+            Word(
+                offset_ms + start,
+                offset_ms + end,
+                _written(masked(text) if self._filter else text),
+                round(probability, 4),
+            )
             for text, start, end, probability in found
         )
         confidence = round(sum(word.confidence or 0.0 for word in words) / len(words), 4)
@@ -260,6 +265,11 @@ def prepare(audio: Int16Audio, spans: Sequence[tuple[int, int]]) -> Int16Audio:
     gain = 32768 * 10 ** (LOUDNESS_DB / 20) / rms
     levelled: Int16Audio = np.clip(clean * gain, -32768, 32767).astype(np.int16)
     return levelled
+
+
+def _written(word: str) -> str:
+    """The model writes all words small; English writes "I" large, and apertium takes a small one for a letter."""
+    return "I" + word[1:] if word == "i" or word.startswith("i'") else word
 
 
 def masked(word: str) -> str:

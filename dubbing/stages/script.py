@@ -41,7 +41,13 @@ def verbatim(segments: Iterable[Segment]) -> list[Line]:
 
 def _line(index: int, piece: Segment) -> Line:
     text = " ".join(piece.text.split())
+    text = _cased(text) if piece.words else text
     return Line(index, piece.start_ms, piece.end_ms, text, piece.speaker or "S1", piece.confidence)
+
+
+def _cased(text: str) -> str:
+    """A recogniser that knows no capitals gets one at the start: readers expect it and translators read better with it."""
+    return text[:1].upper() + text[1:] if text == text.lower() else text
 
 
 def _from_words(segment: Segment) -> list[Segment]:
