@@ -21,8 +21,10 @@ EXIT_CODES = """exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; answers the exit code."""
     arguments = parser().parse_args(argv)
+    log_dir = Path("logs")
     try:
         settings = config.load()
+        log_dir = settings.log_dir
         logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
         return int(arguments.command(arguments, settings))
     except DubbingError as error:
@@ -32,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:  # noqa: BLE001 - the command's border: a defect becomes a message with a trace to send in
-        trace = Path("dub-error.log")
+        log_dir.mkdir(parents=True, exist_ok=True)
+        trace = log_dir / "dub-error.log"
         trace.write_text(traceback.format_exc())
         return _fail(DubbingError(detail=f"{type(error).__name__}: {error}"), getattr(arguments, "json", False), trace)
 

@@ -341,6 +341,20 @@ def test_a_translation_that_fails_is_flagged_not_passed_through(talk: Path, word
     assert report["targets"]["es"]["problems"] == {"empty": 1, "silent": 1}
 
 
+def test_a_defect_becomes_a_message_with_a_trace_to_send_in(talk: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, dubbing.run, dubbing.cli\n"
+        "def broken(*a): raise ZeroDivisionError('the sum of nothing')\n"
+        "dubbing.run.command = broken\n"
+        "sys.exit(dubbing.cli.main(['run', sys.argv[1], '--to', 'es']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(talk)], capture_output=True, text=True, cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert "ZeroDivisionError: the sum of nothing" in done.stderr and "Traceback" not in done.stderr
+    assert "Traceback" in (tmp_path / "logs" / "dub-error.log").read_text()
+
+
 def test_progress_is_redrawn_on_a_terminal_and_plain_elsewhere(talk: Path, words: Path, tmp_path: Path) -> None:
     command = f"{sys.executable} -m dubbing.cli run '{talk}' --to es --transcript '{words}' --in-process"
     began = time.monotonic()

@@ -89,7 +89,7 @@ def test_a_film_is_dubbed_over_ray_and_plays_in_a_browser(film: Path, tmp_path: 
     assert gone_within(process.pid, 5) == []
     require_program("chromium")
     playback = play(video)
-    assert playback.error is None and playback.reached_s > 0.5 and playback.width == 640
+    assert not playback.error and playback.reached_s > 0.5 and playback.width == 640
 
 
 def test_ctrl_c_stops_ray_and_all_and_the_same_command_resumes(film: Path, tmp_path: Path) -> None:
