@@ -44,6 +44,7 @@ async def prepare(request: DubRequest, settings: Settings) -> Job:
         request=request,
         folder=folder.path,
         source_id=source_id,
+        info=info,
         source_language=language,
         choices=engines,
         voices=voices,

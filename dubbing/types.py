@@ -126,6 +126,51 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoStream:
+    """The film itself, never a cover picture."""
+
+    index: int
+    """Stream number in the file."""
+    codec: str
+    """ffmpeg's name, such as `h264`."""
+    width: int
+    height: int
+    fps: float
+    """Average frames per second; 0.0 when the file does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStream:
+    """One audio track."""
+
+    index: int
+    """Stream number in the file."""
+    codec: str
+    language: str
+    """As tagged in the file (usually ISO 639-2), `und` when untagged."""
+    title: str
+    channels: int
+    sample_rate: int
+    """Hz."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """A media file a user gave us."""
+
+    format: str
+    """ffmpeg's demuxer names, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
+    duration_ms: int
+    """Length of the timeline: from the header when plausible, from the packets otherwise. Never a size to allocate."""
+    start_ms: int
+    """Where the container's clock starts; our times count from there."""
+    video: VideoStream | None
+    audio: tuple[AudioStream, ...]
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class DubRequest:
     """Everything a user asked of one job."""
 
@@ -178,6 +223,8 @@ class Job:
     """The job's folder."""
     source_id: str
     """Identity of the source file's content."""
+    info: MediaInfo
+    """What the probe found in it."""
     source_language: str
     """BCP-47 tag, resolved."""
     choices: tuple[EngineChoice, ...]

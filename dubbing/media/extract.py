@@ -11,8 +11,9 @@ from dubbing.errors import AudioTrackError, NoAudioError, RangeError, TooLongErr
 from dubbing.media import guard
 from dubbing.media.files import disk_errors, partial
 from dubbing.media.loudness import programme_loudness
-from dubbing.media.probe import MediaInfo, probe
+from dubbing.media.probe import probe
 from dubbing.media.wav import wav_info
+from dubbing.types import MediaInfo
 
 BED_RATE = 48_000
 """Hz, stereo: the sound the dub is laid over."""

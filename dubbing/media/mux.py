@@ -10,8 +10,9 @@ from pathlib import Path
 from dubbing.errors import MediaToolError
 from dubbing.media import guard
 from dubbing.media.files import disk_errors, partial
-from dubbing.media.probe import MediaInfo, probe
+from dubbing.media.probe import probe
 from dubbing.media.tags import MP4_AUDIO, iso639_2, mp4_refusal
+from dubbing.types import MediaInfo
 
 _NEEDS_PTS = ("avi", "mpeg")
 """Containers that store no presentation times for some packets."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,57 +19,13 @@ from dubbing.errors import (
 )
 from dubbing.media import guard
 from dubbing.media.verdict import is_playlist
+from dubbing.types import AudioStream, MediaInfo, VideoStream
 
 _PROBE_TIMEOUT_S = 60.0
 _SPARSE_BYTES_PER_S = 400
 """Below the thinnest real speech codec; a header that claims less is checked against the packets."""
 _DENSE_BYTES_PER_S = 40 << 20
 _MAX_TAG = 80
-
-
-@dataclass(frozen=True, slots=True)
-class VideoStream:
-    """The film itself, never a cover picture."""
-
-    index: int
-    """Stream number in the file."""
-    codec: str
-    """ffmpeg's name, such as `h264`."""
-    width: int
-    height: int
-    fps: float
-    """Average frames per second; 0.0 when the file does not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class AudioStream:
-    """One audio track."""
-
-    index: int
-    """Stream number in the file."""
-    codec: str
-    language: str
-    """As tagged in the file (usually ISO 639-2), `und` when untagged."""
-    title: str
-    channels: int
-    sample_rate: int
-    """Hz."""
-
-
-@dataclass(frozen=True, slots=True)
-class MediaInfo:
-    """A media file a user gave us."""
-
-    format: str
-    """ffmpeg's demuxer names, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
-    duration_ms: int
-    """Length of the timeline: from the header when plausible, from the packets otherwise. Never a size to allocate."""
-    start_ms: int
-    """Where the container's clock starts; our times count from there."""
-    video: VideoStream | None
-    audio: tuple[AudioStream, ...]
-    size: int
-    """Bytes."""
 
 
 async def probe(path: Path, *, max_minutes: int = 240) -> MediaInfo:

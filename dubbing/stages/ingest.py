@@ -1,4 +1,4 @@
-"""ingest: look at the source under the guard and decode the chosen audio once; everything later reads our own files."""
+"""ingest: decode the chosen audio once, under the guard; everything later reads our own files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dubbing.artifacts import fingerprint
 from dubbing.errors import RangeError
 from dubbing.media import extract, probe
 from dubbing.stages.context import Context
-from dubbing.types import Stage
+from dubbing.types import MediaInfo, Stage
 
 VERSION = 1
 """Part of the fingerprint: a change here decodes sources again."""
@@ -21,7 +21,7 @@ VERSION = 1
 class Ingested:
     """What the later stages know of the source. Its sound is decoded meanwhile: who needs it awaits `decoded`."""
 
-    info: probe.MediaInfo
+    info: MediaInfo
     start_ms: int
     """Time in the source that is time zero of the job; a keyframe when there is a video."""
     duration_ms: int
@@ -58,14 +58,12 @@ def wants_speech(context: Context) -> bool:
 
 
 async def ingest(context: Context) -> Ingested:
-    """Probe, and start to decode; a second run finds that done. The caller closes what it gets."""
-    request = context.job.request
+    """Settle the range and start to decode; a second run finds that done. The caller closes what it gets."""
     bed = context.folder.work / "bed.wav"
     speech = context.folder.work / "speech.wav" if wants_speech(context) else None
     context.report_stage(Stage.INGEST, 0, 100)
-    with context.trace.span("ingest", "probe"):
-        info = await probe.probe(request.source, max_minutes=context.job.max_duration_min)
-    start, end = await _range(context, info)
+    info = context.job.info
+    start, end = await _range(context)
     sound = asyncio.create_task(_decode(context, info, start, end, bed, speech))
     if info.video is not None:
         duration = (min(end, info.duration_ms) if end is not None else info.duration_ms) - start
@@ -75,7 +73,7 @@ async def ingest(context: Context) -> Ingested:
 
 
 async def _decode(
-    context: Context, info: probe.MediaInfo, start: int, end: int | None, bed: Path, speech: Path | None
+    context: Context, info: MediaInfo, start: int, end: int | None, bed: Path, speech: Path | None
 ) -> Sound:
     job, request = context.job, context.job.request
     key = fingerprint(v=VERSION, source=job.source_id, a=request.audio_track, s=request.start_ms, e=request.end_ms)
@@ -100,9 +98,9 @@ async def _decode(
     return Sound(known["audio_ms"], known["lufs"])
 
 
-async def _range(context: Context, info: probe.MediaInfo) -> tuple[int, int | None]:
+async def _range(context: Context) -> tuple[int, int | None]:
     """The range of the source to dub; its start moves to a keyframe, because pictures are copied."""
-    request = context.job.request
+    request, info = context.job.request, context.job.info
     start, end = request.start_ms or 0, request.end_ms
     if start >= info.duration_ms or (end is not None and end <= start):
         shown = [clock(ms) for ms in (start, end or info.duration_ms, info.duration_ms)]

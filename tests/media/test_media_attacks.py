@@ -15,8 +15,9 @@ from dubbing.media import guard
 from dubbing.media.extract import extract
 from dubbing.media.mix import MixPlan, mix
 from dubbing.media.mux import DubTrack, PackagePlan, package
-from dubbing.media.probe import AudioStream, MediaInfo, probe
+from dubbing.media.probe import probe
 from dubbing.media.wav import wav_info, write_wav
+from dubbing.types import AudioStream, MediaInfo
 
 CANARY = b"CANARY-7f3a-not-yours"
 
