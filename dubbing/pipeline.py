@@ -57,6 +57,8 @@ async def _dub(context: Context, source: Ingested) -> JobResult:
     own = {tag: _given(context, source, tag) for tag in request.targets if tag in request.translations}
     shared = [tag for tag in request.targets if tag not in own]
     context.log.info("job %s: %s -> %s", context.job.id, request.source.name, ", ".join(request.targets))
+    for choice in context.job.choices:
+        context.log.info("%s", choice.reason)
 
     async def one(tag: str) -> Finished:
         edits = Edits(context, tag, names.subtitle(tag))

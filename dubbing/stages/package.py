@@ -60,6 +60,7 @@ async def package(context: Context, source: Ingested, finished: Sequence[Finishe
             "notes": list(dict.fromkeys(note for one in made for note in one.notes)),
         }
         context.folder.remember("package", key, known)
+    context.log.info("packaged %s", ", ".join(Path(path).name for path in known["made"]))
     context.report_stage(Stage.PACKAGE, 100, 100)
     written = {Path(path) for path in known["made"]}
     files = {}

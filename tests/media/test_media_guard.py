@@ -26,8 +26,19 @@ from dubbing.media.verdict import error_for, is_playlist
 ENDLESS = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "anullsrc", "-f", "null", "-"]
 
 
+_OTHERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Servers of other tests may run below this process."""
+    _OTHERS.clear()
+    _OTHERS.update(process.pid for process in psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """Processes that this test started and that still run."""
+    return [p for p in psutil.Process().children(recursive=True) if p.pid not in _OTHERS]
 
 
 async def cancelled_while_running(argv: list[str]) -> float:
