@@ -97,6 +97,7 @@ async def run(
     if executable is None:
         raise ProgramMissingError(program=program, install=_INSTALL)
     process = await asyncio.create_subprocess_exec(
+        *_limiter(limits),
         executable,
         "-hide_banner",
         *arguments,
@@ -108,7 +109,6 @@ async def run(
         limit=1 << 20,
     )
     try:
-        _limit(process.pid, limits)
         stdout, stderr = await asyncio.wait_for(_drive(process, stdin, on_line), timeout_s)
     except asyncio.TimeoutError as error:
         raise MediaTimeoutError(name=name, limit_s=round(timeout_s)) from error
@@ -179,22 +179,23 @@ def _progress_lines(on_progress: Callable[[int], None]) -> Callable[[str], None]
     return hear
 
 
-def _limit(pid: int, limits: Limits) -> None:
-    """Set rlimits from outside, right after the start: a preexec hook would force a slow fork of this process."""
+def _limiter(limits: Limits) -> list[str]:
+    """The program that sets rlimits and then becomes ffmpeg: nothing of a file is read before they hold."""
+    executable = shutil.which("prlimit")
+    if executable is None:
+        raise ProgramMissingError(program="prlimit", install="apt-get install -y util-linux")
     wanted = {
-        resource.RLIMIT_AS: limits.memory_bytes,
-        resource.RLIMIT_CPU: limits.cpu_s,
-        resource.RLIMIT_FSIZE: limits.file_bytes,
-        resource.RLIMIT_NOFILE: limits.open_files,
-        resource.RLIMIT_CORE: 0,
+        "as": (resource.RLIMIT_AS, limits.memory_bytes),
+        "cpu": (resource.RLIMIT_CPU, limits.cpu_s),
+        "fsize": (resource.RLIMIT_FSIZE, limits.file_bytes),
+        "nofile": (resource.RLIMIT_NOFILE, limits.open_files),
+        "core": (resource.RLIMIT_CORE, 0),
     }
-    if not hasattr(resource, "prlimit"):
-        return
-    with contextlib.suppress(ProcessLookupError):
-        for kind, value in wanted.items():
-            _, hard = resource.prlimit(pid, kind)
-            allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.prlimit(pid, kind, (allowed, allowed))
+    command = [executable]
+    for name, (kind, value) in wanted.items():
+        _, hard = resource.getrlimit(kind)
+        command.append(f"--{name}={value if hard == resource.RLIM_INFINITY else min(value, hard)}")
+    return command
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

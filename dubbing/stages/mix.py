@@ -73,6 +73,8 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
         context.folder.remember(f"mix-{target}", key, asdict(result))
     if abs(result.integrated_lufs - job.loudness_lufs) > TOLERANCE_LU:
         context.warn(f"{target}: {result.note or f'the loudness is {result.integrated_lufs:.1f} LUFS'}")
-    context.log.info("%s: mixed at %.1f LUFS, true peak %.1f dBTP", target, result.integrated_lufs, result.true_peak_dbtp)
+    context.log.info(
+        "%s: mixed at %.1f LUFS, true peak %.1f dBTP", target, result.integrated_lufs, result.true_peak_dbtp
+    )
     context.report_stage(Stage.MIX, 100, 100, target)
     return Mixed(output, result)

@@ -156,7 +156,9 @@ class Target:
         places = timing.slots([(line.start_ms, line.end_ms, line.speaker) for line in lines], self._duration_ms)
         placed = await fit(self._context, self.tag, clips, places, self.limits, self._duration_ms)
         stretched = sum(p is not None and p.placement.stretch != 1.0 for p in placed)
-        self._context.log.info("%s: %d lines, %d silent, %d stretched", self.tag, len(lines), clips.count(None), stretched)
+        self._context.log.info(
+            "%s: %d lines, %d silent, %d stretched", self.tag, len(lines), clips.count(None), stretched
+        )
         return Dubbed(
             lines,
             [text for block in self._blocks for text in block.texts],
