@@ -41,9 +41,9 @@ def _python() -> Iterator[Finding]:
 
 
 def _programs() -> Iterator[Finding]:
-    for program in ("ffmpeg", "ffprobe"):
+    for program, package in (("ffmpeg", "ffmpeg"), ("ffprobe", "ffmpeg"), ("prlimit", "util-linux")):
         path = shutil.which(program)
-        fix = "" if path else "apt-get install -y ffmpeg"
+        fix = "" if path else f"apt-get install -y {package}"
         yield Finding(program, "ok" if path else "error", path or "not found", fix)
 
 
