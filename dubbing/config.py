@@ -66,6 +66,26 @@ class Settings(BaseSettings):
         description="Serve config to deploy; default is serve_configs/laptop.yaml of the installation.",
     )
 
+    database_url: str | None = Field(
+        None,
+        validation_alias="DUBBING_DATABASE_URL",
+        pattern=r"^(sqlite|postgresql)(\+psycopg)?://",
+        repr=False,
+        description="postgresql://... when several machines share the jobs; default is SQLite in the state folder.",
+    )
+    queue_mode: Literal["auto", "redis", "fallback"] = Field(
+        "auto",
+        validation_alias="QUEUE_MODE",
+        description="redis needs REDIS_URL, fallback is one dispatcher over SQLite, auto takes Redis if it answers.",
+    )
+    redis_url: str | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        pattern=r"^(redis|rediss|unix)://",
+        repr=False,
+        description="Redis 6.2 or newer that orders the queue (redis://host:6379/0); unset means the SQLite queue.",
+    )
+
     @property
     def state(self) -> Path:
         """Where the state databases are."""

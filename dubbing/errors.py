@@ -114,7 +114,10 @@ class PictureTooLargeError(BadInputError):
 class TooManyStreamsError(BadInputError):
     """The file {name} has more than {limit} streams."""
 
-    code, hint = "media_too_many_streams", "Keep the video and the audio tracks you need: `ffmpeg -i IN -map 0:v -map 0:a:0 -c copy OUT`."
+    code, hint = (
+        "media_too_many_streams",
+        "Keep the video and the audio tracks you need: `ffmpeg -i IN -map 0:v -map 0:a:0 -c copy OUT`.",
+    )
 
 
 class TooLongError(BadInputError):
@@ -164,7 +167,11 @@ class LanguageError(BadInputError):
 class MediaTimeoutError(BadInputError):
     """ffmpeg needed more than {limit_s} s for {name} and was stopped."""
 
-    code, hint, retryable = "media_timeout", "The file may be damaged on purpose or by accident; re-encode it and try again.", True
+    code, hint, retryable = (
+        "media_timeout",
+        "The file may be damaged on purpose or by accident; re-encode it and try again.",
+        True,
+    )
 
 
 class MediaLimitError(BadInputError):
@@ -244,6 +251,83 @@ class JobBusyError(DubbingError):
     """{folder} is being worked on by another process (pid {pid})."""
 
     code, hint, retryable, exit_code, http_status = "job_busy", "Wait for it, or stop it first.", True, 75, 409
+
+
+class NotFoundError(DubbingError):
+    """There is no {kind} {name}."""
+
+    code, hint, exit_code, http_status = "not_found", "Check the name; `dub status` lists your jobs.", 3, 404
+
+
+class ForbiddenError(DubbingError):
+    """The role {role} may not {action}."""
+
+    code, hint, exit_code, http_status = "forbidden", "Ask an administrator.", 2, 403
+
+
+class StateConflictError(DubbingError):
+    """The job {name} is {state}, so it cannot be {action}."""
+
+    code, hint, exit_code, http_status = "state_conflict", "`dub status` shows what the job is doing now.", 2, 409
+
+
+class IdempotencyError(DubbingError):
+    """The idempotency key {key} was used before for another request."""
+
+    code, hint, exit_code, http_status = "idempotency_key", "Use a new key for a new request.", 2, 422
+
+
+class NameTakenError(DubbingError):
+    """The name {name} is taken."""
+
+    code, hint, exit_code, http_status = "name_taken", "Choose another name.", 2, 409
+
+
+class PoisonJobError(WorkError):
+    """The job crashed its runner {count} times and was put aside."""
+
+    code, hint = "poison_job", "`dub retry` runs it again once the cause is mended; the job's log holds the details."
+
+
+# --- the state behind the work ------------------------------------------------------------------------------------
+
+
+class StoreError(MachineError):
+    """The database {name} cannot be used: {detail}."""
+
+    code, hint = "store", "Check that the folder is writable and on a local disk, or set DUBBING_DATABASE_URL."
+
+
+class SchemaError(StoreError):
+    """The database {name} was made by a newer version of this program (schema {found}, known {known})."""
+
+    code, hint = "store_schema", "Upgrade the program, or restore a backup made by this version."
+
+
+class BackupError(StoreError):
+    """The backup {name} cannot be used: {detail}."""
+
+    code, hint = "backup", "`dub backup --check FILE` says what a backup holds."
+
+
+class QueueDownError(MachineError):
+    """The queue at {address} does not answer: {detail}."""
+
+    code, retryable, exit_code = "queue_down", True, 75
+    hint = "Start Redis again; submitted jobs are kept and start then."
+
+
+class QueueSetupError(MachineError):
+    """The Redis at {address} cannot hold the queue: {detail}."""
+
+    code, hint = "queue_setup", "{fix}"
+
+
+class DispatcherHeldError(MachineError):
+    """Another dispatcher holds {lock} ({holder})."""
+
+    code, retryable, exit_code = "dispatcher_held", True, 75
+    hint = "Only one dispatcher may run without Redis; stop the other first."
 
 
 class StoppedError(DubbingError):

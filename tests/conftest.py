@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from services import PostgresServer, RedisServer, missing, postgres_binaries
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis without persistence for the whole session; tests use key names of their own."""
+    if shutil.which("redis-server") is None:
+        missing("redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL of our own; its socket's path must be short."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        missing("PostgreSQL")
+    folder = Path(tempfile.mkdtemp(prefix="dub-pg-", dir="/tmp"))
+    server = PostgresServer(folder, str(binaries)).start()
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder)
