@@ -1,0 +1,17 @@
+-- Begins a rebuild: forgets jobs, leases and settings, keeps the fair clocks, refuses claims until it ends.
+-- Ends it: claims are allowed again, and no lease expires before its holder had time to renew it.
+-- `hold` alone gives that time, after a jump of the clock.
+if args.step == 'begin' then
+  for _, name in ipairs({'config', 'job', 'pend', 'delayed', 'lease', 'holder', 'run', 'age'}) do
+    call('UNLINK', KEY[name])
+  end
+  for _, key in pairs(READY) do call('UNLINK', key) end
+  call('HSET', KEY.meta, 'state', 'rebuilding')
+else
+  call('HSET', KEY.meta, 'grace_until', clock() + args.grace)
+  if args.step == 'end' then
+    call('HSET', KEY.meta, 'state', 'ready', 'run_id', args.run_id)
+    wake()
+  end
+end
+return 1
