@@ -86,5 +86,5 @@ def push(store: Store, queue: JobQueue, jobs: Sequence[Job], charge: InCharge) -
     """Tell the queue in charge of waiting jobs and note that it knows; how many it took. Raises QueueDownError."""
     answers = queue.enqueue([ticket_of(job) for job in jobs])
     reach("submit.pushed")
-    store.mark_indexed([job for job in jobs if not job.indexed], charge.backend_epoch)
+    store.mark_indexed(jobs, charge.backend_epoch)
     return sum(answer is Put.OK for answer in answers)

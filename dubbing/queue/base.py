@@ -223,7 +223,7 @@ class JobQueue(Protocol):
         ...
 
     def wake(self) -> None:
-        """End a `wait`, also in other processes."""
+        """End a `wait`, also in other processes; never fails."""
         ...
 
     def wait(self, timeout_s: float) -> bool:

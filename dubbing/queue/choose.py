@@ -1,4 +1,4 @@
-"""Which queue, and why: decided at start, told to the user, and changed only by the dispatcher's rule (docs/queue.md)."""
+"""Which queue, and why: decided at start, told to the user, changed only by the dispatcher's rule (docs/queue.md)."""
 
 from __future__ import annotations
 

@@ -172,8 +172,8 @@ class RedisQueue:
         return list(self._json("fsck") or ())
 
     def wake(self) -> None:
-        """See JobQueue."""
-        with self._guarded():
+        """See JobQueue. Only a hint: while Redis is away nobody hears it."""
+        with contextlib.suppress(redis.RedisError):
             self._client.publish(self._channel, "")
 
     def wait(self, timeout_s: float) -> bool:

@@ -116,9 +116,9 @@ def test_a_user_who_was_paused_gets_at_most_one_turn_more_than_his_share(queue: 
     assert Counter(finish_all(queue, 30))["ana"] <= 11
 
 
-@pytest.mark.parametrize(("scope", "name", "field"), [("user", "ana", "cap"), ("user", "*", "cap"), ("pool", "gpu", "cap"),
-                                                      ("pool", "gpu", "slots"), ("global", "", "cap")])  # fmt: skip
-def test_a_cap_is_kept_raised_and_lowered(queue: JobQueue, scope: str, name: str, field: str) -> None:
+@pytest.mark.parametrize("cap", ["user ana cap", "user * cap", "pool gpu cap", "pool gpu slots", "global  cap"])
+def test_a_cap_is_kept_raised_and_lowered(queue: JobQueue, cap: str) -> None:
+    scope, name, field = cap.split(" ")
     queue.enqueue([ticket(n) for n in range(9)])
     queue.configure(scope, name, field, 2)  # type: ignore[arg-type]
     assert claim(queue, 5) == ["j0", "j1"]

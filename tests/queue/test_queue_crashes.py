@@ -1,0 +1,285 @@
+"""Processes and servers that are killed: no job is lost, none ends twice, no cap is broken."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from services import RedisServer, wait_until
+from sqlalchemy import text
+from workshop import Workshop
+
+from dubbing.failpoints import POINTS
+from dubbing.jobs import DEFAULT_USER_CAP, State
+
+CHAOS = os.environ.get("DUBBING_TEST_CHAOS") == "1"
+USERS = 4
+CASES = [
+    (point, backend)
+    for point in POINTS
+    for backend in ("local", "redis")
+    if not point.startswith("submit.")
+    # A local dispatcher's successor waits for no lease; a dispatcher that starts on Redis changes nobody's charge.
+    and (point.split(".")[0], backend) not in (("reclaim", "local"), ("switch", "redis"))
+]
+CAP_TRIGGER = """
+CREATE TRIGGER cap_is_kept AFTER UPDATE OF state ON job WHEN NEW.state = 'running' AND
+  (SELECT count(*) FROM job WHERE user_id = NEW.user_id AND state = 'running') > {cap}
+BEGIN INSERT INTO violation VALUES (NEW.id); END
+"""
+
+
+class Yard(Workshop):
+    """A workshop whose dispatchers are processes."""
+
+    def __init__(self, folder: Path, redis_url: str | None, mode: str = "auto") -> None:
+        super().__init__(folder, redis_url, mode)
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.given = {"DUBBING_STATE_DIR": str(folder / "state"), "QUEUE_MODE": mode}
+        self.given |= {"REDIS_URL": redis_url} if redis_url else {}
+        self.users = [self.store.add_user(f"u{n}").actor for n in range(USERS)]
+        with self.store.write() as connection:
+            connection.execute(text("CREATE TABLE violation (job TEXT)"))
+            connection.exec_driver_sql(CAP_TRIGGER.format(cap=DEFAULT_USER_CAP))
+
+    def spawn(self, point: str = "-", nth: int = 1) -> subprocess.Popen[bytes]:
+        here = Path(__file__).parent
+        path = f"{here.parents[1]}:{os.environ.get('PYTHONPATH', '')}"
+        arguments = [json.dumps(self.given), f"d{len(self.children)}", point, str(nth)]
+        with (self.settings.state / "children.log").open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, str(here / "child.py"), *arguments],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": path},
+            )  # fmt: skip
+        self.children.append(child)
+        return child
+
+    def froze(self, child: subprocess.Popen[bytes]) -> bool:
+        """Stop a process while it runs jobs and holds no lock: a frozen writer of SQLite would freeze everybody."""
+        child.send_signal(signal.SIGSTOP)
+        connection = sqlite3.connect(str(self.store.url.database), timeout=0.1)
+        with contextlib.closing(connection), contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.execute("SELECT 1 FROM job WHERE state = 'running'").fetchone():
+                return True
+        child.send_signal(signal.SIGCONT)
+        return False
+
+    def add(self, count: int, **request: str) -> None:
+        for n in range(count):
+            self.intake.submit(self.users[n % USERS], {"n": n, **request}, priority=n * 7 % 101)
+
+    def drained(self) -> bool:
+        return not set(self.store.counts()) - {"done", "failed", "cancelled"}
+
+    def verify(self, jobs: int) -> None:
+        """Nothing lost, one end a job, no broken cap, no run that started twice with one token."""
+        assert self.store.counts() == {"done": jobs}
+        with self.store.read() as connection:
+            ends = connection.execute(text("SELECT job_id, count(*) FROM event WHERE kind = 'done' GROUP BY job_id"))
+            assert {n for _, n in ends} == {1}
+            assert connection.execute(text("SELECT count(*) FROM violation")).scalar() == 0
+        lines = (self.settings.state / "effects").read_text().split("\n")[:-1]
+        starts = Counter(tuple(line.split(maxsplit=2)[:2]) for line in lines)
+        assert max(starts.values()) == 1
+        assert len({job for job, _ in starts}) == jobs
+
+    def finish(self, jobs: int, timeout_s: float = 30) -> None:
+        wait_until(self.drained, timeout_s, "the end of all jobs")
+        self.verify(jobs)
+
+    def close(self) -> None:
+        for child in self.children:
+            child.kill()
+            child.wait()
+            assert child.stdin is not None
+            child.stdin.close()
+        super().close()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis").start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_aof(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis", aof=True).start()
+    yield server
+    server.kill()
+
+
+def times(point: str, rng: random.Random) -> int:
+    """Which time the point is reached should be deadly; some are reached once in a life."""
+    return 1 if point.split(".", maxsplit=1)[0] in ("rebuild", "switch", "reclaim") else rng.randint(1, 6)
+
+
+@pytest.mark.parametrize(("point", "backend"), CASES)
+def test_a_dispatcher_killed_at_any_point_loses_and_doubles_nothing(
+    point: str, backend: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("own_redis").url if backend == "redis" else None
+    rng = random.Random(point + backend)
+    yard = Yard(tmp_path, url)
+    try:
+        jobs = 12
+        for _ in range(20 if CHAOS else 1):
+            yard.add(jobs, do="fail" if point.startswith("retry.") else "finish")
+            if point.startswith("retry."):
+                hasten_retries(yard)
+            if point.startswith("reclaim."):
+                yard.spawn("launch.done", 1).wait()
+            victim = yard.spawn(point, times(point, rng))
+            wait_until(lambda: victim.poll() is not None, 30, f"the death at {point}")  # noqa: B023
+            assert victim.returncode == -signal.SIGKILL
+        yard.spawn()
+        hasten_retries(yard)
+        yard.finish(jobs * (20 if CHAOS else 1), 120)
+    finally:
+        yard.close()
+
+
+def hasten_retries(yard: Yard) -> None:
+    """Retries wait ten seconds in earnest; a trigger makes them wait a tenth of one."""
+    with yard.store.write() as connection:
+        connection.execute(text("DROP TRIGGER IF EXISTS soon"))
+        connection.execute(
+            text(
+                "CREATE TRIGGER soon AFTER UPDATE OF run_at_ms ON job WHEN NEW.run_at_ms > NEW.started_ms + 2000"
+                " BEGIN UPDATE job SET run_at_ms = NEW.started_ms + 100 WHERE id = NEW.id; END"
+            )
+        )
+
+
+@pytest.mark.parametrize("point", ["submit.stored", "submit.pushed"])
+def test_a_submission_whose_process_dies_after_the_commit_still_runs(
+    point: str, tmp_path: Path, own_redis: RedisServer
+) -> None:
+    yard = Yard(tmp_path, own_redis.url)
+    script = (
+        "import os, signal, sys; from workshop import *; from dubbing import failpoints;"
+        "from dubbing.jobs import Actor;"
+        "import json; s = config.load(json.loads(sys.argv[1]), None); st = open_store(s);"
+        f"failpoints.arm('{point}', lambda: os.kill(os.getpid(), signal.SIGKILL));"
+        "Intake(st, choose_queue(s, now_ms=0).queue).submit(Actor(sys.argv[2]), {'n': 1})"
+    )
+    try:
+        here = Path(__file__).parent
+        path = f"{here}:{here.parents[1]}"
+        killed = subprocess.run(
+            [sys.executable, "-c", script, json.dumps(yard.given), yard.users[0].user_id],
+            env={**os.environ, "PYTHONPATH": path}, check=False,
+        )  # fmt: skip
+        assert killed.returncode == -signal.SIGKILL
+        yard.spawn()
+        yard.finish(1)
+    finally:
+        yard.close()
+
+
+def test_random_kills_of_three_dispatchers_lose_and_double_nothing(tmp_path: Path, own_redis: RedisServer) -> None:
+    rng = random.Random(3)
+    kills, jobs = (200, 4_000) if CHAOS else (6, 120)
+    yard = Yard(tmp_path, own_redis.url)
+    try:
+        yard.add(jobs)
+        alive = [yard.spawn() for _ in range(3)]
+        for _ in range(kills):
+            victim = rng.choice(alive)
+            started = len(yard.store.running())
+            deadline = time.monotonic() + 0.8 * rng.random()
+            wait_until(lambda: time.monotonic() > deadline or len(yard.store.running()) != started, 5)  # noqa: B023
+            victim.kill()
+            victim.wait()
+            alive[alive.index(victim)] = yard.spawn()
+        yard.finish(jobs, 600 if CHAOS else 60)
+    finally:
+        yard.close()
+
+
+@pytest.mark.parametrize("with_data", [False, True])
+def test_redis_killed_and_started_again_with_or_without_its_data(tmp_path: Path, with_data: bool) -> None:
+    server = RedisServer(tmp_path / "redis", aof=with_data).start()
+    yard = Yard(tmp_path, server.url, mode="redis")
+    try:
+        yard.add(60)
+        for _ in range(2):
+            yard.spawn()
+        for _ in range(20 if CHAOS else 2):
+            before = yard.store.counts().get("done", 0)
+            wait_until(lambda: yard.drained() or yard.store.counts().get("done", 0) > before, 30)  # noqa: B023
+            server.kill()
+            server.start()
+            yard.add(10)
+        yard.finish(60 + 10 * (20 if CHAOS else 2), 60)
+    finally:
+        yard.close()
+        server.kill()
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "SCRIPT FLUSH", "CLIENT PAUSE 500", "CLIENT KILL TYPE normal"])
+def test_redis_losing_or_holding_everything_under_load(tmp_path: Path, own_redis: RedisServer, command: str) -> None:
+    rounds = 20 if CHAOS else 3
+    yard = Yard(tmp_path, own_redis.url)
+    try:
+        yard.add(60)
+        for _ in range(2):
+            yard.spawn()
+        for _ in range(rounds):
+            before = yard.store.counts().get("done", 0)
+            wait_until(lambda: yard.drained() or yard.store.counts().get("done", 0) > before, 30)  # noqa: B023
+            with own_redis.client() as client:
+                client.execute_command(*command.split())
+            yard.add(10)
+        yard.finish(60 + 10 * rounds, 60)
+    finally:
+        yard.close()
+
+
+def test_a_dispatcher_frozen_longer_than_its_leases_writes_nothing_when_it_wakes(
+    tmp_path: Path, own_redis: RedisServer
+) -> None:
+    yard = Yard(tmp_path, own_redis.url)
+    try:
+        yard.add(40)
+        frozen = yard.spawn()
+        wait_until(yard.store.running, 20)
+        wait_until(lambda: yard.froze(frozen), 20, "a moment between its transactions")
+        held = {(job.id, job.epoch) for job in yard.store.running()}
+        assert held
+        yard.spawn()
+        wait_until(lambda: not held & {(job.id, job.epoch) for job in yard.store.running()}, 20, "the takeover")
+        frozen.send_signal(signal.SIGCONT)
+        yard.finish(40)
+    finally:
+        yard.close()
+
+
+def test_a_backlog_is_rebuilt_in_its_order_after_redis_lost_it(tmp_path: Path, own_redis: RedisServer) -> None:
+    yard = Yard(tmp_path, own_redis.url)
+    try:
+        yard.intake = type(yard.intake)(yard.store, yard.choices[0].queue)
+        ana = yard.users[0]
+        jobs = [yard.intake.submit(ana, {"n": n}, priority=n * 37 % 101)[0] for n in range(60)]
+        with own_redis.client() as client:
+            client.flushall()
+        yard.spawn()
+        wait_until(yard.drained, 30)
+        started = [e.job_id for e in yard.store.events(yard.admin, limit=10_000) if e.kind == State.RUNNING.value]
+        expected = [job.id for job in sorted(jobs, key=lambda job: (job.band, job.seq))]
+        assert started == expected
+    finally:
+        yard.close()
