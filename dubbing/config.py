@@ -104,11 +104,19 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-def load(env: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
-    """Read the settings; `env` (default: this process's environment) wins over `env_file`. Raises SettingsError."""
+def load(
+    env: Mapping[str, str] | None = None,
+    env_file: Path | None = Path(".env"),
+    secrets_file: Path | None = Path(".env.secrets"),
+) -> Settings:
+    """Read the settings; `env` (default: the process's environment) wins over `secrets_file`, that over `env_file`.
+
+    Raises SettingsError.
+    """
     found: dict[str, str] = {}
-    if env_file is not None and env_file.is_file():
-        found |= {k: v for k, v in dotenv_values(env_file).items() if v is not None}
+    for file in (env_file, secrets_file):
+        if file is not None and file.is_file():
+            found |= {k: v for k, v in dotenv_values(file).items() if v is not None}
     found |= dict(os.environ if env is None else env)
     names = {str(f.validation_alias) for f in Settings.model_fields.values()}
     for key in sorted(found):

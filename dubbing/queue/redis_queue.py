@@ -171,6 +171,11 @@ class RedisQueue:
         """See JobQueue."""
         return list(self._json("fsck") or ())
 
+    def forget_everything(self) -> None:
+        """Remove all keys of this installation, as if Redis had been emptied."""
+        with self._guarded():
+            self._client.delete(*self._keys)
+
     def wake(self) -> None:
         """See JobQueue. Only a hint: while Redis is away nobody hears it."""
         with contextlib.suppress(redis.RedisError):
