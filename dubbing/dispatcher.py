@@ -151,6 +151,7 @@ class Dispatcher:
         """One turn of the loop: reports first, for they free slots; claims last."""
         try:
             self._take_reports()
+            self._read_wishes()
             if self._monotonic() >= self._tick_at + self._times.tick:
                 self._tick_at = self._monotonic()
                 self._tick()
@@ -183,7 +184,6 @@ class Dispatcher:
         for job_id, epoch, detail in self._launcher.poll():
             self._reports.append(Report(job_id, epoch, "crashed", {"detail": detail}))
         self._take_reports()
-        self._read_wishes()
         for run in list(self._runs.values()):
             self._watch(run)
         self._renew()

@@ -199,7 +199,7 @@ class JobQueue(Protocol):
         ...
 
     def begin_rebuild(self) -> None:
-        """Forget all jobs and leases (not the fair clocks) and refuse claims until `end_rebuild`."""
+        """Forget jobs, leases, settings and the latest time seen, not the fair clocks; refuse claims until the end."""
         ...
 
     def end_rebuild(self, grace_ms: int) -> None:

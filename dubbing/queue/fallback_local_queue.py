@@ -251,6 +251,7 @@ class LocalQueue:
             for table in ("config", "entry", "ready"):
                 self._index.db.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
             self._index.set_meta("state", "rebuilding")
+            self._index.set_meta("last", 0)
 
     def end_rebuild(self, grace_ms: int) -> None:
         """See JobQueue."""

@@ -169,6 +169,14 @@ class RequestRows(Database):
                 raise StateConflictError(name=job.id, state=job.state.shown, action="run again")
             return self._move(connection, job, State.PENDING)
 
+    def delete(self, actor: Actor, job_id: str) -> None:
+        """Forget an ended job with its events and lines; its folder is the caller's. Raises as `resume`."""
+        with self.write() as connection:
+            job = self._mine(connection, actor, job_id, lock=True)
+            if job.state not in TERMINAL:
+                raise StateConflictError(name=job.id, state=job.state.shown, action="deleted")
+            connection.execute(text("DELETE FROM job WHERE id = :id"), {"id": job_id})
+
     def _mine(self, connection: Connection, actor: Actor, job_id: str, *, lock: bool = False) -> Job:
         if lock:
             self._lock(connection, job_id)

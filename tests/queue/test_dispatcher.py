@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from services import RedisServer, wait_until
 from workshop import SHORT, FakeLauncher, Workshop, finished
@@ -258,6 +259,31 @@ def test_a_dispatcher_that_stops_returns_its_jobs_without_blame(shop: Workshop) 
     back = shop.store.job(shop.ana, job.id)
     assert (back.state, back.attempt, back.crash_count) == (State.DELAYED, 0, 0)
     assert launcher.cancelled == [(job.id, True)]
+
+
+def test_two_dispatchers_share_a_postgresql_and_a_redis(
+    tmp_path: Path, redis_server: RedisServer, postgres_url: str
+) -> None:
+    with redis_server.client() as client, psycopg.connect(postgres_url, autocommit=True) as connection:
+        client.flushall()
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    shop = Workshop(tmp_path, redis_server.url, url=postgres_url)
+    launchers = [FakeLauncher(slots=4), FakeLauncher(slots=4)]
+    dispatchers = [shop.dispatcher(launcher, f"d{n}") for n, launcher in enumerate(launchers)]
+    for dispatcher in dispatchers:
+        dispatcher.start()
+    jobs = [shop.submit() for _ in range(10)]
+    for _ in range(20):
+        for dispatcher in dispatchers:
+            turn(shop, dispatcher)
+        running = shop.store.running()
+        assert len(running) <= 2
+        for job in running:
+            dispatchers[int(job.owner[1:])].report(finished(job.id, job.epoch))
+    assert {shop.state(job) for job in jobs} == {State.DONE}
+    assert sorted(j for launcher in launchers for j, _ in launcher.started) == sorted(job.id for job in jobs)
+    shop.close()
 
 
 def test_a_submission_runs_within_half_a_second(shop: Workshop) -> None:

@@ -103,6 +103,8 @@ class Yard(Workshop):
             self.intake.retry(self.admin, dead.id)
         wait_until(self.drained, timeout_s, "the end of the suspects")
         self.verify(jobs)
+        wait_until(lambda: self.choices[0].queue.stats().leased == 0, 20, "the end of the last lease")
+        assert self.choices[0].queue.fsck() == []
 
     def close(self) -> None:
         for child in self.children:
@@ -148,7 +150,8 @@ def test_a_dispatcher_killed_at_any_point_loses_and_doubles_nothing(
             if point.startswith("reclaim."):
                 yard.spawn("launch.done", 1).wait()
             if point.startswith("rebuild.") and url:
-                redis.Redis.from_url(url).flushall()
+                with redis.Redis.from_url(url) as client:
+                    client.flushall()
             victim = yard.spawn(point, times(point, rng))
             wait_until(lambda: victim.poll() is not None, 60, f"the death at {point}")  # noqa: B023
             assert victim.returncode == -signal.SIGKILL, point
@@ -216,9 +219,10 @@ def test_random_kills_of_three_dispatchers_lose_and_double_nothing(tmp_path: Pat
         yard.close()
 
 
-@pytest.mark.parametrize("with_data", [False, True])
-def test_redis_killed_and_started_again_with_or_without_its_data(tmp_path: Path, with_data: bool) -> None:
-    server = RedisServer(tmp_path / "redis", aof=with_data).start()
+@pytest.mark.parametrize("memory", ["lost", "kept", "torn"])
+def test_redis_killed_and_started_again_with_or_without_its_data(tmp_path: Path, memory: str) -> None:
+    rng = random.Random(memory)
+    server = RedisServer(tmp_path / "redis", aof=memory != "lost").start()
     yard = Yard(tmp_path, server.url, mode="redis")
     try:
         yard.add(60)
@@ -228,6 +232,9 @@ def test_redis_killed_and_started_again_with_or_without_its_data(tmp_path: Path,
             before = yard.store.counts().get("done", 0)
             wait_until(lambda: yard.drained() or yard.store.counts().get("done", 0) > before, 30)  # noqa: B023
             server.kill()
+            if memory == "torn":
+                (log,) = (tmp_path / "redis" / "appendonlydir").glob("*.incr.aof")
+                os.truncate(log, max(0, log.stat().st_size - rng.randrange(65_536)))
             server.start()
             yard.add(10)
         yard.finish(60 + 10 * (20 if CHAOS else 2), 60)

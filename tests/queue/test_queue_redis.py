@@ -321,7 +321,7 @@ def test_a_flapping_redis_never_leaves_two_queues_in_charge(tmp_path: Path, own_
     shop.close()
 
 
-def test_redis_holds_a_hundred_thousand_jobs_in_400_bytes_each(own_redis: RedisServer) -> None:
+def test_redis_holds_a_job_in_600_bytes(own_redis: RedisServer) -> None:
     queue = RedisQueue(own_redis.url)
     with own_redis.client() as client:
         before = _memory(client)

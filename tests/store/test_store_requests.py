@@ -148,6 +148,20 @@ def test_retrying_a_dead_job_gives_it_all_its_attempts_again(store: Store, ana: 
     assert (again.state, again.attempt, again.epoch) == (State.PENDING, 0, 1)
 
 
+def test_an_ended_job_can_be_deleted_with_all_that_belongs_to_it(
+    store: Store, ana: Actor, ben: Actor, running: Started
+) -> None:
+    job_id, fence = running()
+    with pytest.raises(StateConflictError, match="deleted"):
+        store.delete(ana, job_id)
+    store.finish(fence, {})
+    with pytest.raises(NotFoundError):
+        store.delete(ben, job_id)
+    store.delete(ana, job_id)
+    assert store.jobs(ana) == []
+    assert store.events(ana) == []
+
+
 def test_every_change_of_state_leaves_an_event_in_order(store: Store, ana: Actor, running: Started) -> None:
     job_id, fence = running()
     store.report_progress(fence, {"done": 1})

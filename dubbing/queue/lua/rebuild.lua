@@ -1,4 +1,4 @@
--- Begins a rebuild: forgets jobs, leases and settings, keeps the fair clocks, refuses claims until it ends.
+-- Begins a rebuild: forgets jobs, leases, settings and the latest time seen, keeps the fair clocks, refuses claims.
 -- Ends it: claims are allowed again, and no lease expires before its holder had time to renew it.
 -- `hold` alone gives that time, after a jump of the clock.
 if args.step == 'begin' then
@@ -6,7 +6,7 @@ if args.step == 'begin' then
     call('UNLINK', KEY[name])
   end
   for _, key in pairs(READY) do call('UNLINK', key) end
-  call('HSET', KEY.meta, 'state', 'rebuilding')
+  call('HSET', KEY.meta, 'state', 'rebuilding', 'last', 0)
 else
   call('HSET', KEY.meta, 'grace_until', clock() + args.grace)
   if args.step == 'end' then
