@@ -40,6 +40,8 @@ class Times:
     """Between two looks at the whole."""
     adopt: float = 5.0
     """Between two looks for running jobs the queue does not know."""
+    rebuild: float = 10.0
+    """A dispatcher that rebuilds the queue and is silent for so long is replaced by another."""
     switch: float = 10.0
     """Redis must be away, or back, for so long before jobs change hands (mode auto)."""
     clock_jump: float = 10.0
@@ -99,6 +101,7 @@ class Reconciler:
             self.rebuild()
         elif self.charge.backend != "redis":
             self.take_charge("redis")
+            self.rebuild()
 
     def take_charge(self, backend: Backend) -> bool:
         """Hand all jobs to a queue; False when another dispatcher was faster."""
@@ -240,7 +243,7 @@ class Reconciler:
 
     def rebuild(self) -> None:
         """Fill the queue from the rows; one dispatcher at a time. Order within a band and user is as before."""
-        if not self.active or not self.store.lock_rebuild(self.name, self.times.lease_ms):
+        if not self.active or not self.store.lock_rebuild(self.name, round(self.times.rebuild * 1000)):
             return
         log.info("The %s queue is rebuilt from the database.", self.queue.name)
         if self.ask(self._refill):
@@ -256,7 +259,7 @@ class Reconciler:
         while page := self.store.waiting(seq, PAGE):
             push(self.store, queue, page, self.charge)
             seq = page[-1].seq
-            self.store.lock_rebuild(self.name, self.times.lease_ms)
+            self.store.lock_rebuild(self.name, round(self.times.rebuild * 1000))
         self._adopt(queue)
         reach("rebuild.loaded")
         queue.end_rebuild(self.times.lease_ms)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from dubbing.errors import DispatcherHeldError
 
+POLL_S = 0.2
+"""How often to look where there is no bell."""
+
 
 class DispatcherLock:
     """The right to dispatch from a local queue: held by one process, named in the file, dropped by the kernel."""
@@ -63,7 +66,7 @@ class Bell:
         """Whether it rang within `timeout_s`; a ring since the last wait counts."""
         ears = self._listen()
         if ears is None:
-            time.sleep(timeout_s)
+            time.sleep(min(timeout_s, POLL_S))
             return False
         heard, _, _ = select.select([ears], [], [], timeout_s)
         if heard:
@@ -74,10 +77,11 @@ class Bell:
     def _listen(self) -> int | None:
         with self._mutex:
             if self._ears is None:
-                with contextlib.suppress(FileExistsError):
-                    os.mkfifo(self._path, 0o600)
-                # Opened for writing too, so that the pipe never reports its end when the last ringer leaves.
-                self._ears = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
+                with contextlib.suppress(OSError):  # shared folders of some virtual machines have no pipes
+                    if not self._path.exists():
+                        os.mkfifo(self._path, 0o600)
+                    # Opened for writing too, so that the pipe never reports its end when the last ringer leaves.
+                    self._ears = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
             return self._ears
 
     def close(self) -> None:

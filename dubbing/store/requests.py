@@ -93,7 +93,10 @@ class RequestRows(Database):
             job = self._mine(connection, actor, str(facts["id"]))
             if key:
                 connection.execute(
-                    text("INSERT INTO idempotency_key VALUES (:user, :key, :digest, :job, :now)"),
+                    text(
+                        "INSERT INTO idempotency_key (user_id, key, request_hash, job_id, created_ms)"
+                        " VALUES (:user, :key, :digest, :job, :now)"
+                    ),
                     {"user": actor.user_id, "key": key, "digest": digest, "job": job.id, "now": now},
                 )
             write_event(connection, job, job.state.value, now, {})

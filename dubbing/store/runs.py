@@ -115,7 +115,7 @@ class RunRows(RequestRows):
             error: DubbingError | None = PoisonJobError(count=crashes, detail=detail) if is_dead(crashes) else None
             state = _asked_state(job) or (State.PENDING if error is None else State.FAILED)
             kept = {} if error is None else {"error": as_json({**error.as_dict(), "detail": detail})}
-            return self._leave(connection, fence, state, crash_count=crashes, run_at_ms=0, **kept)
+            return self._leave(connection, fence, state, why=detail, crash_count=crashes, run_at_ms=0, **kept)
 
     def put_back(self, fence: Fence, *, wait_ms: int) -> Job | None:
         """Return a job that could not be launched; this is no attempt of the job's."""
@@ -158,7 +158,8 @@ class RunRows(RequestRows):
             if rows:
                 connection.execute(
                     text(
-                        "INSERT INTO line VALUES (:job, :language, :n, :start, :end, :source, :text, :speaker, :flag)"
+                        "INSERT INTO line (job_id, language, position, start_ms, end_ms, source, text, speaker, flag)"
+                        " VALUES (:job, :language, :n, :start, :end, :source, :text, :speaker, :flag)"
                     ),
                     rows,
                 )
@@ -184,7 +185,9 @@ class RunRows(RequestRows):
         # An update that changes nothing locks the row, so that the run cannot be reclaimed before the commit.
         return changed(connection, f"UPDATE job SET epoch = epoch WHERE {_FENCED}", fence.facts())
 
-    def _leave(self, connection: Connection, fence: Fence, state: State, **columns: Any) -> Job | None:
+    def _leave(
+        self, connection: Connection, fence: Fence, state: State, *, why: str = "", **columns: Any
+    ) -> Job | None:
         """running -> `state`, if the run is ours; a waiting job goes to the outbox, for the queue must learn of it."""
         assert can_become(State.RUNNING, state)
         now = self.now_ms(connection)
@@ -200,7 +203,9 @@ class RunRows(RequestRows):
         if not changed(connection, f"UPDATE job SET {sets} WHERE {_FENCED}", fence.facts(**values)):
             return None
         job = job_of_id(connection, fence.job_id)
-        data = {} if job.error is None or state not in (State.DELAYED, State.FAILED) else {"error": job.error}
+        data: dict[str, Any] = {"reason": why} if why else {}
+        if job.error is not None and state in (State.DELAYED, State.FAILED):
+            data["error"] = job.error
         write_event(connection, job, state.value, now, data)
         return job
 

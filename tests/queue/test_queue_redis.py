@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,6 +110,16 @@ def test_the_lock_names_its_holder_and_is_free_after_it(tmp_path: Path) -> None:
     first.close()
     second.lock.acquire("beta")
     second.close()
+
+
+def test_where_there_are_no_named_pipes_the_queue_looks_five_times_a_second(tmp_path: Path) -> None:
+    (tmp_path / "q.sqlite3.wake").mkdir()
+    queue = LocalQueue(tmp_path / "q.sqlite3")
+    queue.wake()
+    started = time.monotonic()
+    assert queue.wait(30) is False
+    assert time.monotonic() - started < 5
+    queue.close()
 
 
 def test_all_keys_of_an_installation_are_in_one_slot_of_a_cluster() -> None:

@@ -126,6 +126,7 @@ def test_only_a_run_whose_lease_is_past_can_be_taken_back(store: Store, clock, r
     back = store.crash(fence, "lease expired")
     assert back is not None
     assert (back.id, back.state, back.crash_count, back.attempt) == (job_id, State.PENDING, 1, 0)
+    assert store.events(Actor("", "admin"))[-1].data == {"reason": "lease expired"}
 
 
 def test_a_job_that_kills_its_runner_is_dead_after_exactly_three_crashes(store: Store, ana: Actor) -> None:
