@@ -27,6 +27,14 @@ from dubbing.jobs import (
 from dubbing.store.database import Database, changed
 from dubbing.store.rows import as_json, jobs_where, one_job, placeholders, write_event
 
+_INSERT_JOB = """
+INSERT INTO job (id, user_id, pool, priority, cost, state, max_attempts, run_at_ms, request, created_ms)
+VALUES (:id, :user, :pool, :priority, :cost, :state, :max_attempts, :run_at, :request, :now)
+"""
+_INSERT_TARGET = "INSERT INTO target (job_id, language, position) VALUES (:job, :language, :position)"
+_INSERT_KEY = """
+INSERT INTO idempotency_key (user_id, key, request_hash, job_id, created_ms) VALUES (:user, :key, :digest, :job, :now)
+"""
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -77,28 +85,14 @@ class RequestRows(Database):
                 "state": (State.DELAYED if run_at_ms > now else State.PENDING).value, "max_attempts": max_attempts,
                 "run_at": run_at_ms, "request": as_json(request), "now": now,
             }  # fmt: skip
-            connection.execute(
-                text(
-                    "INSERT INTO job"
-                    " (id, user_id, pool, priority, cost, state, max_attempts, run_at_ms, request, created_ms)"
-                    " VALUES (:id, :user, :pool, :priority, :cost, :state, :max_attempts, :run_at, :request, :now)"
-                ),
-                facts,
-            )
+            connection.execute(text(_INSERT_JOB), facts)
             for position, language in enumerate(targets):
-                connection.execute(
-                    text("INSERT INTO target (job_id, language, position) VALUES (:job, :language, :position)"),
-                    {"job": facts["id"], "language": language, "position": position},
-                )
+                where = {"job": facts["id"], "language": language, "position": position}
+                connection.execute(text(_INSERT_TARGET), where)
             job = self._mine(connection, actor, str(facts["id"]))
             if key:
-                connection.execute(
-                    text(
-                        "INSERT INTO idempotency_key (user_id, key, request_hash, job_id, created_ms)"
-                        " VALUES (:user, :key, :digest, :job, :now)"
-                    ),
-                    {"user": actor.user_id, "key": key, "digest": digest, "job": job.id, "now": now},
-                )
+                used = {"user": actor.user_id, "key": key, "digest": digest, "job": job.id, "now": now}
+                connection.execute(text(_INSERT_KEY), used)
             write_event(connection, job, job.state.value, now, {})
         return job, True
 

@@ -10,6 +10,13 @@ BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Create all tables, and the row that says which queue is in use."""
+    _create_users_and_jobs()
+    _create_parts_of_jobs()
+    _create_queue()
+
+
+def _create_users_and_jobs() -> None:
+    """Who may ask, and what was asked."""
     op.create_table(
         "app_user",
         sa.Column("id", sa.Text(), nullable=False),
@@ -20,22 +27,6 @@ def upgrade() -> None:
         sa.Column("created_ms", BIG, server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_app_user"),
         sa.UniqueConstraint("name", name="uq_app_user_name"),
-    )
-    op.create_table(
-        "queue_setting",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("value", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("key", name="pk_queue_setting"),
-    )
-    op.create_table(
-        "queue_state",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("backend", sa.Text(), nullable=False),
-        sa.Column("backend_epoch", BIG, server_default="0", nullable=False),
-        sa.Column("holder", sa.Text(), server_default="", nullable=False),
-        sa.Column("rebuild_holder", sa.Text(), server_default="", nullable=False),
-        sa.Column("rebuild_until_ms", BIG, server_default="0", nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_queue_state"),
     )
     op.create_table(
         "job",
@@ -92,6 +83,10 @@ def upgrade() -> None:
         sqlite_where=sa.text("state IN ('pending', 'delayed')"),
         postgresql_where=sa.text("state IN ('pending', 'delayed')"),
     )
+
+
+def _create_parts_of_jobs() -> None:
+    """Languages, lines, events and keys that belong to a job."""
     op.create_table(
         "event",
         sa.Column("id", BIG, autoincrement=True, nullable=False),
@@ -138,5 +133,25 @@ def upgrade() -> None:
         sa.Column("result", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name="fk_target_job_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "language", name="pk_target"),
+    )
+
+
+def _create_queue() -> None:
+    """Which queue is in charge, and its settings."""
+    op.create_table(
+        "queue_setting",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_queue_setting"),
+    )
+    op.create_table(
+        "queue_state",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("backend", sa.Text(), nullable=False),
+        sa.Column("backend_epoch", BIG, server_default="0", nullable=False),
+        sa.Column("holder", sa.Text(), server_default="", nullable=False),
+        sa.Column("rebuild_holder", sa.Text(), server_default="", nullable=False),
+        sa.Column("rebuild_until_ms", BIG, server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_queue_state"),
     )
     op.execute("INSERT INTO queue_state (id, backend, backend_epoch) VALUES (1, 'redis', 0)")
