@@ -96,6 +96,7 @@ class Dispatcher:
         """`name` must be new for every process: host, pid and something random."""
         self._times = times or Times()
         self._keep = Reconciler(store, choice, name=name, times=self._times, monotonic=monotonic)
+        self._keep.meanwhile = self._renew_rows_during_rebuild
         self._store, self._launcher, self._name = store, launcher, name
         self._monotonic = monotonic
         self._runs: dict[str, Run] = {}
@@ -302,7 +303,7 @@ class Dispatcher:
     def _renew(self) -> None:
         """Renew the leases of the runs that report; the others' leases run out."""
         now = self._monotonic()
-        alive = [run for run in self._runs.values() if now - run.heard_at < self._times.fence]
+        alive = self._alive()
         due = [run for run in alive if now - run.index_at >= self._times.renew_index]
         leases = [(run.job.id, run.job.epoch) for run in due]
         answers = self._keep.ask(lambda queue: queue.extend(leases, self._times.lease_ms)) if due else None
@@ -314,6 +315,19 @@ class Dispatcher:
             if now - run.row_at >= self._times.renew_row:
                 self._renew_row(run)
         reach("renew.stored")
+
+    def _alive(self) -> list[Run]:
+        """Runs that were heard of lately."""
+        now = self._monotonic()
+        return [run for run in self._runs.values() if now - run.heard_at < self._times.fence]
+
+    def _renew_rows_during_rebuild(self) -> None:
+        """A refusal waits for the next tick, which asks who is in charge."""
+        now = self._monotonic()
+        for run in self._alive():
+            due = now - run.row_at >= self._times.renew_row
+            if due and self._store.heartbeat(self._fence(run), self._times.lease_ms):
+                run.row_at = now
 
     def _renew_row(self, run: Run) -> None:
         job = self._store.heartbeat(self._fence(run), self._times.lease_ms)

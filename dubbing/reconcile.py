@@ -71,6 +71,8 @@ class Reconciler:
         self.queue: JobQueue = choice.queue
         self.charge: InCharge = store.in_charge()
         self.slots: Mapping[str, int] = {}
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called now and then during a long rebuild."""
         self._choice = choice
         self._monotonic = monotonic
         self._down_since: float | None = None
@@ -259,6 +261,7 @@ class Reconciler:
         while page := self.store.waiting(seq, PAGE):
             push(self.store, queue, page, self.charge)
             seq = page[-1].seq
+            self.meanwhile()
             self.store.lock_rebuild(self.name, round(self.times.rebuild * 1000))
         self._adopt(queue)
         reach("rebuild.loaded")

@@ -41,15 +41,16 @@ class QueueRows(Database):
 
     def mark_indexed(self, jobs: Iterable[Job], backend_epoch: int) -> None:
         """Note that the queue in charge knows these jobs, as they were when it was told."""
-        with self.write() as connection:
-            for job in jobs:
-                connection.execute(
-                    text(
-                        f"UPDATE job SET indexed = 1 WHERE id = :id AND epoch = :epoch AND run_at_ms = :run_at"
-                        f" AND {WAITING_SQL} AND (SELECT backend_epoch FROM queue_state WHERE id = 1) = :backend_epoch"
-                    ),
-                    {"id": job.id, "epoch": job.epoch, "run_at": job.run_at_ms, "backend_epoch": backend_epoch},
-                )
+        known = [
+            {"id": job.id, "epoch": job.epoch, "run_at": job.run_at_ms, "backend_epoch": backend_epoch} for job in jobs
+        ]
+        statement = (
+            "UPDATE job SET indexed = 1 WHERE id = :id AND epoch = :epoch AND run_at_ms = :run_at"
+            f" AND {WAITING_SQL} AND (SELECT backend_epoch FROM queue_state WHERE id = 1) = :backend_epoch"
+        )
+        if known:
+            with self.write() as connection:
+                connection.execute(text(statement), known)
 
     def waiting(self, after_seq: int, limit: int) -> list[Job]:
         """Waiting jobs in the order they were submitted, a page at a time."""

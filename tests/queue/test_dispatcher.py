@@ -11,6 +11,7 @@ import pytest
 from services import RedisServer, wait_until
 from workshop import SHORT, FakeLauncher, Workshop, finished
 
+from dubbing import failpoints
 from dubbing.dispatcher import Report
 from dubbing.errors import DispatcherHeldError
 from dubbing.jobs import State
@@ -211,6 +212,29 @@ def test_a_run_that_cannot_be_renewed_is_fenced_before_its_lease_ends(shop: Work
     turn(shop, dispatcher, SHORT.fence)
     assert launcher.cancelled == [(job.id, True)]
     assert dispatcher.heartbeat(job.id, 1) == "fenced"
+
+
+def test_a_long_rebuild_costs_no_running_job_its_lease(shop: Workshop) -> None:
+    launcher = FakeLauncher(slots=1)
+    dispatcher = shop.dispatcher(launcher)
+    dispatcher.start()
+    running, _ = shop.submit(), shop.submit()
+    turn(shop, dispatcher)
+    shop.choices[-1].queue.begin_rebuild()
+
+    def long() -> None:
+        shop.clock.now += SHORT.fence + 0.1
+        dispatcher.heartbeat(running.id, 1)
+
+    failpoints.arm("rebuild.wiped", long)
+    try:
+        turn(shop, dispatcher)
+    finally:
+        failpoints.disarm()
+    turn(shop, dispatcher, 0.4)
+    assert launcher.cancelled == []
+    assert dispatcher.heartbeat(running.id, 1) == "go on"
+    assert launcher.started == [(running.id, 1)]
 
 
 def test_the_runs_of_a_dead_dispatcher_are_taken_over_by_another(tmp_path: Path, redis_server: RedisServer) -> None:
