@@ -139,9 +139,10 @@ class Dispatcher:
         self.shut_down()
 
     def start(self) -> None:
-        """Take the queue in charge."""
+        """Take the queue in charge, and listen for changes from now on."""
         self._keep.slots = dict(self._launcher.capacity())
         self._keep.start()
+        self._keep.queue.wait(0)
 
     def stop(self) -> None:
         """End `run` soon."""

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from queue_check import JOBS, USER_CAP, check
 
 from dubbing import config
-from dubbing.errors import DubbingError, QueueDownError
+from dubbing.errors import DubbingError, QueueDownError, SettingsError
 from dubbing.queue.choose import Choice
 from dubbing.queue.redis_queue import RedisQueue
 
@@ -27,7 +27,12 @@ IMAGE = "redis:7-alpine"
 
 
 def main() -> int:
-    with a_redis() as (url, name):
+    try:
+        named = config.load().redis_url
+    except SettingsError as error:
+        print(f"FAIL: {error.message}")
+        return 1
+    with a_redis(named) as (url, name):
         if url is None:
             print(f"SKIP: {name}.")
             return 0
@@ -50,11 +55,10 @@ def main() -> int:
 
 
 @contextmanager
-def a_redis() -> Iterator[tuple[str | None, str]]:
+def a_redis(named: str | None) -> Iterator[tuple[str | None, str]]:
     """A Redis to try and what to call it; (None, why not) when there is none."""
-    url = config.load().redis_url
-    if url is not None:
-        yield url, "the Redis of REDIS_URL"
+    if named is not None:
+        yield named, "the Redis of REDIS_URL"
         return
     port = free_port()
     container = docker_redis(port)

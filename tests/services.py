@@ -93,7 +93,8 @@ class PostgresServer:
     def start(self) -> PostgresServer:
         if os.geteuid() == 0:
             shutil.chown(self.sockets, self.user)
-        self._run(str(self.binaries / "initdb"), "-D", str(self.data), "-U", "dubbing", "-A", "trust", "--no-sync")
+        if not self.data.exists():
+            self._run(str(self.binaries / "initdb"), "-D", str(self.data), "-U", "dubbing", "-A", "trust", "--no-sync")
         options = f"-c listen_addresses='' -c fsync=off -k {self.sockets}"
         self._run(
             str(self.binaries / "pg_ctl"),

@@ -86,6 +86,11 @@ class Database:
             return time.time_ns() // 1_000_000
         return int(connection.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000")).scalar_one())
 
+    def clock_ms(self) -> int:
+        """What the database's clock says now, ms since 1970."""
+        with self.read() as connection:
+            return self.now_ms(connection)
+
     def schema_version(self) -> str | None:
         """Newest migration the database has seen; None before the first."""
         with self.read() as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,17 @@ def test_a_job_that_waits_rises_a_band_at_a_time_and_starts_in_the_end(queue: Jo
     assert n <= 9 * 5 + 1
 
 
+def test_a_job_that_rose_and_runs_again_begins_in_its_own_band(queue: JobQueue, clock: Hand) -> None:
+    queue.enqueue([ticket(1, band=9)])
+    clock.now += AGE_MS
+    assert queue.age(9) == 1
+    (risen,) = queue.claim("gpu", 1, owner="d1", ttl_ms=TTL).claims
+    assert risen.band == 8
+    queue.requeue("j1", 1, epoch=1, run_at_ms=0)
+    (again,) = queue.claim("gpu", 1, owner="d1", ttl_ms=TTL).claims
+    assert again.band == 9
+
+
 def test_the_same_ticket_again_changes_nothing_and_a_changed_one_replaces_it(queue: JobQueue) -> None:
     assert queue.enqueue([ticket(1), ticket(2)]) == [Put.OK, Put.OK]
     assert queue.enqueue([ticket(1)]) == [Put.OK]
@@ -286,9 +298,11 @@ def test_eight_clients_at_once_never_lease_a_job_twice_nor_exceed_a_cap(queue: J
     queue.enqueue([ticket(n, f"u{n % 4}") for n in range(200)])
     leased: Counter[str] = Counter()
     wrong: list[int] = []
+    end = time.monotonic() + 60
 
     def work() -> None:
         while (claimed := queue.claim("gpu", 2, owner="d", ttl_ms=TTL)).claims or queue.stats().pending:
+            assert time.monotonic() < end
             if queue.stats().leased > 12:
                 wrong.append(1)
             for c in claimed.claims:

@@ -61,7 +61,7 @@ def main() -> None:
     settings = config.load(given, None)
     store = open_store(settings)
     launcher = ThreadLauncher(settings.state / "effects", slots=4)
-    dispatcher = Dispatcher(store, choose_queue(settings, now_ms=0), launcher, name=name, times=SHORT)
+    dispatcher = Dispatcher(store, choose_queue(settings, now_ms=store.clock_ms()), launcher, name=name, times=SHORT)
     launcher.dispatcher = dispatcher
     if point != "-":
         reached = itertools.count(1)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from services import RedisServer, wait_until
+from services import PostgresServer, RedisServer, missing, postgres_binaries, wait_until
 from workshop import SHORT, FakeLauncher, Workshop, finished
 
 from dubbing import failpoints
 from dubbing.dispatcher import Report
 from dubbing.errors import DispatcherHeldError
 from dubbing.jobs import State
+from dubbing.reconcile import Times
 from dubbing.store import Fence
 
 
@@ -310,9 +313,42 @@ def test_two_dispatchers_share_a_postgresql_and_a_redis(
     shop.close()
 
 
-def test_a_submission_runs_within_half_a_second(shop: Workshop) -> None:
+def test_while_the_database_is_away_nothing_starts_and_the_end_of_a_run_is_not_forgotten(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    binaries = postgres_binaries()
+    if binaries is None:
+        missing("PostgreSQL")
+    folder = Path(tempfile.mkdtemp(prefix="dub-pg-", dir="/tmp"))
+    database = PostgresServer(folder, str(binaries)).start()
+    with redis_server.client() as client:
+        client.flushall()
+    shop = Workshop(tmp_path, redis_server.url, url=database.url)
+    launcher = FakeLauncher(slots=1)
+    dispatcher = shop.dispatcher(launcher)
+    dispatcher.start()
+    first, second = shop.submit(), shop.submit()
+    turn(shop, dispatcher)
+    database.stop()
+    try:
+        dispatcher.report(finished(first.id, 1))
+        turn(shop, dispatcher)
+        turn(shop, dispatcher)
+        assert dispatcher.heartbeat(first.id, 1) == "go on"
+        assert launcher.started == [(first.id, 1)]
+    finally:
+        database.start()
+    turn(shop, dispatcher)
+    turn(shop, dispatcher)
+    assert [shop.state(first), shop.state(second)] == [State.DONE, State.RUNNING]
+    shop.close()
+    database.stop()
+    shutil.rmtree(folder)
+
+
+def test_a_submission_wakes_the_dispatcher_which_need_not_poll(shop: Workshop) -> None:
     launcher = FakeLauncher(slots=50)
-    dispatcher = shop.dispatcher(launcher, times=SHORT.__class__(), real_time=True)
+    dispatcher = shop.dispatcher(launcher, times=Times(tick=120), real_time=True)
     shop.store.set_setting("user:*:cap", 50)
     loop = threading.Thread(target=dispatcher.run)
     loop.start()
@@ -320,7 +356,7 @@ def test_a_submission_runs_within_half_a_second(shop: Workshop) -> None:
         wait_until(lambda: shop.choices[-1].queue.stats().ready)
         for n in range(5):
             shop.submit()
-            wait_until(lambda n=n: len(launcher.started) == n + 1, 0.5, "the start")  # type: ignore[misc]
+            wait_until(lambda: len(launcher.started) == n + 1, 30, "the start")  # noqa: B023
     finally:
         dispatcher.stop()
         loop.join()
