@@ -61,7 +61,7 @@ class Intake:
             if self._store.in_charge().backend == self._queue.name:
                 self._queue.configure(scope, name, field, value)
         except QueueDownError:
-            return  # the rebuild that follows reads the settings from their rows
+            return  # the dispatcher reads the settings from their rows
 
     def _tell(self, job: Job) -> None:
         if job.state not in WAITING:

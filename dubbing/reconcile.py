@@ -78,6 +78,8 @@ class Reconciler:
         self._down_since: float | None = None
         self._redis_back_since: float | None = None
         self._clocks: tuple[int, float] | None = None
+        self._settings: dict[str, int] = {}
+        """Settings the queue was told of."""
         self._owed: list[tuple[str, int]] = []
         self._swept_to = 0
         self._adopted_at = -1e9
@@ -207,6 +209,7 @@ class Reconciler:
         for job_id, token in owed:
             self.settle(job_id, token)
         self.ask(self._watch_clock)
+        self.ask(self._push_settings)
         self.ask(self._empty_outbox)
         self.ask(lambda queue: queue.tick())
         self.ask(lambda queue: queue.age(PAGE))
@@ -225,12 +228,8 @@ class Reconciler:
             self._owed.append((job_id, token))
             return
         job = self.store.peek(job_id)
-        if job is None or job.state not in WAITING:
-            return
-        cap_key = f"user:{job.user_id}:cap"
-        settings = self.store.settings()
-        self.ask(lambda queue: queue.configure("user", job.user_id, "cap", settings.get(cap_key)))
-        self.ask(lambda queue: push(self.store, queue, [job], self.charge))
+        if job is not None and job.state in WAITING:
+            self.ask(lambda queue: push(self.store, queue, [job], self.charge))
 
     def left(self, job: Job, token: int) -> None:
         """A run ended in its row: free its slot, and put the job back in line if it will run again."""
@@ -254,8 +253,8 @@ class Reconciler:
     def _refill(self, queue: JobQueue) -> bool:
         queue.begin_rebuild()
         reach("rebuild.wiped")
-        for scope, name, field, value in parse_settings(self.store.settings().items()):
-            queue.configure(scope, name, field, value)
+        self._settings = {}
+        self._push_settings(queue)
         self.push_slots(queue)
         seq = 0
         while page := self.store.waiting(seq, PAGE):
@@ -272,6 +271,15 @@ class Reconciler:
         """Tell the queue how many jobs the cluster can run at once."""
         for pool in POOLS:
             queue.configure("pool", pool, "slots", self.slots.get(pool, 0))
+
+    def _push_settings(self, queue: JobQueue) -> None:
+        """Tell the queue of caps, weights and pauses that changed in the rows."""
+        wanted: dict[str, int | None] = dict.fromkeys(self._settings)
+        wanted |= self.store.settings()
+        changes = {key: value for key, value in wanted.items() if self._settings.get(key) != value}
+        for scope, name, field, value in parse_settings(changes.items()):
+            queue.configure(scope, name, field, value)
+        self._settings = {key: value for key, value in wanted.items() if value is not None}
 
     def _adopt(self, queue: JobQueue) -> list[bool]:
         self._adopted_at = self._monotonic()

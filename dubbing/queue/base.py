@@ -244,9 +244,9 @@ def setting(scope: Scope, name: str, field: Field) -> str:
     return f"{scope}:{name}:{field}"
 
 
-def parse_settings(settings: Iterable[tuple[str, int]]) -> list[tuple[Scope, str, Field, int]]:
+def parse_settings(settings: Iterable[tuple[str, int | None]]) -> list[tuple[Scope, str, Field, int | None]]:
     """Settings of the rows as arguments of `configure`."""
-    parsed: list[tuple[Scope, str, Field, int]] = []
+    parsed: list[tuple[Scope, str, Field, int | None]] = []
     for key, value in settings:
         scope, name, field = key.split(":")
         parsed.append((scope, name, field, value))  # type: ignore[arg-type] # written by `setting`

@@ -177,6 +177,21 @@ def test_nothing_starts_while_the_whole_queue_is_paused(shop: Workshop) -> None:
     assert len(launcher.started) == 1
 
 
+def test_a_cap_that_the_queue_was_not_told_of_counts_within_a_tick(shop: Workshop) -> None:
+    launcher = FakeLauncher(slots=9)
+    dispatcher = shop.dispatcher(launcher)
+    dispatcher.start()
+    for _ in range(6):
+        shop.submit()
+    shop.store.set_setting(f"user:{shop.ana.user_id}:cap", 4)
+    turn(shop, dispatcher)
+    assert len(launcher.started) == 4
+    shop.store.set_setting(f"user:{shop.ana.user_id}:cap", None)
+    dispatcher.report(finished(launcher.started[0][0], 1))
+    turn(shop, dispatcher)
+    assert len(launcher.started) == 4
+
+
 def test_progress_is_saved_once_a_tick_and_only_its_newest_event_is_kept(shop: Workshop) -> None:
     launcher = FakeLauncher()
     dispatcher = shop.dispatcher(launcher)
