@@ -119,6 +119,9 @@ class Reconciler:
         before, self.charge = self.charge, self.store.in_charge()
         if self.charge.backend == "redis" and self.queue.name == "local" and self._choice.redis is not None:
             self._use(self._choice.redis)
+        if before != self.charge:
+            part = "this dispatcher starts them" if self.active else "this dispatcher stands by"
+            log.warning("%s put the %s queue in charge: %s.", self.charge.holder, self.charge.backend, part)
         return before != self.charge
 
     def ask(self, question: Callable[[JobQueue], T]) -> T | None:
