@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None,
         validation_alias="DUBBING_DATABASE_URL",
-        pattern=r"^(sqlite|postgresql)(\+psycopg)?://",
+        pattern=r"^(sqlite:///.|postgresql(\+psycopg)?://.)",
         repr=False,
         description="postgresql://... when several machines share the jobs; default is SQLite in the state folder.",
     )

@@ -33,7 +33,7 @@ class Database:
         if self.is_sqlite:
             self._writer, self._reader = _sqlite_engines(Path(str(self.url.database)))
         else:
-            self._writer = self._reader = create_engine(self.url, pool_size=5, pool_pre_ping=True)
+            self._writer = self._reader = self._postgres_engine()
         try:
             self._migrate()
         except SQLAlchemyError as error:
@@ -42,6 +42,13 @@ class Database:
         except SchemaError:
             self.close()
             raise
+
+    def _postgres_engine(self) -> Engine:
+        try:
+            return create_engine(self.url, pool_size=5, pool_pre_ping=True)
+        except ImportError as error:
+            install = 'pip install "dubbing-pipeline[postgres]"'
+            raise StoreError(name=self.name, detail=f"{error.name} is not installed; {install} adds it") from error
 
     @property
     def name(self) -> str:

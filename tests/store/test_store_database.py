@@ -77,6 +77,11 @@ def test_a_database_server_that_is_not_there_is_a_clear_error_without_the_passwo
     assert "secret" not in caught.value.message
 
 
+def test_a_missing_driver_is_named_with_the_command_that_installs_it() -> None:
+    with pytest.raises(StoreError, match=r"pg8000 is not installed; pip install"):
+        Store("postgresql+pg8000://me:secret@x/y")
+
+
 def test_writers_wait_for_their_turn_instead_of_failing(file: Path) -> None:
     stores = [open_file(file) for _ in range(4)]
     actor = stores[0].add_user("ana").actor
@@ -107,8 +112,9 @@ def test_the_settings_say_which_database(tmp_path: Path) -> None:
     store = open_store(settings)
     assert (tmp_path / "s" / "dubbing.sqlite3").is_file()
     store.close()
-    with pytest.raises(SettingsError, match="DUBBING_DATABASE_URL"):
-        config.load({"DUBBING_DATABASE_URL": "mysql://x"}, None)
+    for wrong in ("mysql://x", "sqlite://", "postgresql://"):
+        with pytest.raises(SettingsError, match="DUBBING_DATABASE_URL"):
+            config.load({"DUBBING_DATABASE_URL": wrong}, None)
 
 
 def test_a_backup_of_a_database_in_use_can_be_checked_and_restored(file: Path, tmp_path: Path) -> None:
