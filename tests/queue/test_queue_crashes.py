@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -115,20 +115,6 @@ class Yard(Workshop):
         super().close()
 
 
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis").start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def redis_aof(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis", aof=True).start()
-    yield server
-    server.kill()
-
-
 def times(point: str, rng: random.Random) -> int:
     """Which time the point is reached should be deadly; some are reached once in a life."""
     return 1 if point.split(".", maxsplit=1)[0] in ("rebuild", "switch", "reclaim") else rng.randint(1, 4)
@@ -220,9 +206,11 @@ def test_random_kills_of_three_dispatchers_lose_and_double_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize("memory", ["lost", "kept", "torn"])
-def test_redis_killed_and_started_again_with_or_without_its_data(tmp_path: Path, memory: str) -> None:
+def test_redis_killed_and_started_again_with_or_without_its_data(
+    tmp_path: Path, memory: str, new_redis: Callable[..., RedisServer]
+) -> None:
     rng = random.Random(memory)
-    server = RedisServer(tmp_path / "redis", aof=memory != "lost").start()
+    server = new_redis(aof=memory != "lost")
     yard = Yard(tmp_path, server.url, mode="redis")
     try:
         yard.add(60)
@@ -233,14 +221,13 @@ def test_redis_killed_and_started_again_with_or_without_its_data(tmp_path: Path,
             wait_until(lambda: yard.drained() or yard.store.counts().get("done", 0) > before, 30)  # noqa: B023
             server.kill()
             if memory == "torn":
-                (log,) = (tmp_path / "redis" / "appendonlydir").glob("*.incr.aof")
+                (log,) = (server.folder / "appendonlydir").glob("*.incr.aof")
                 os.truncate(log, max(0, log.stat().st_size - rng.randrange(65_536)))
             server.start()
             yard.add(10)
         yard.finish(60 + 10 * (20 if CHAOS else 2), 60)
     finally:
         yard.close()
-        server.kill()
 
 
 @pytest.mark.parametrize("command", ["FLUSHALL", "SCRIPT FLUSH", "CLIENT PAUSE 500", "CLIENT KILL TYPE normal"])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
 from redis.crc import key_slot
-from services import RedisServer, wait_until
+from services import RedisServer, free_port, wait_until
 from workshop import SHORT, FakeLauncher, Workshop, finished
 
 from dubbing.dispatcher import Dispatcher
@@ -22,14 +24,8 @@ from dubbing.queue.fallback_local_queue import LocalQueue
 from dubbing.queue.redis_queue import RedisQueue
 from dubbing.store import Fence
 
+NewRedis = Callable[..., RedisServer]
 NOWHERE = "redis://127.0.0.1:1/0"
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis").start()
-    yield server
-    server.kill()
 
 
 def turn(shop: Workshop, dispatcher: Dispatcher, seconds: float = 0.2) -> None:
@@ -72,19 +68,18 @@ def test_mode_redis_without_an_address_is_refused() -> None:
         decide("redis", False, None)
 
 
-def test_a_redis_that_would_throw_jobs_away_is_refused_in_mode_redis_and_passed_over_in_auto(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "r", extra=("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")).start()
-    try:
-        shop = Workshop(tmp_path, server.url)
-        assert shop.choices[0].queue.name == "local"
-        assert shop.choices[0].redis is None
-        assert "allkeys-lru" in shop.choices[0].reason
-        with pytest.raises(QueueSetupError, match="allkeys-lru") as caught:
-            choose_queue(shop.settings.model_copy(update={"queue_mode": "redis"}), now_ms=0)
-        assert "noeviction" in caught.value.advice
-        shop.close()
-    finally:
-        server.kill()
+def test_a_redis_that_would_throw_jobs_away_is_refused_in_mode_redis_and_passed_over_in_auto(
+    tmp_path: Path, new_redis: NewRedis
+) -> None:
+    server = new_redis(extra=("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"))
+    shop = Workshop(tmp_path, server.url)
+    assert shop.choices[0].queue.name == "local"
+    assert shop.choices[0].redis is None
+    assert "allkeys-lru" in shop.choices[0].reason
+    with pytest.raises(QueueSetupError, match="allkeys-lru") as caught:
+        choose_queue(shop.settings.model_copy(update={"queue_mode": "redis"}), now_ms=0)
+    assert "noeviction" in caught.value.advice
+    shop.close()
 
 
 def test_a_redis_without_a_log_or_with_another_clock_is_warned_about(own_redis: RedisServer) -> None:
@@ -143,8 +138,29 @@ def test_scripts_survive_a_redis_that_forgot_them(own_redis: RedisServer) -> Non
     queue.close()
 
 
-def test_a_restarted_or_emptied_redis_counts_as_lost_until_it_is_rebuilt(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "r", aof=True).start()
+def test_the_scripts_keep_to_the_rules_of_a_cluster(tmp_path: Path, new_redis: NewRedis) -> None:
+    cluster = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    server = new_redis(extra=cluster)
+    with server.client() as client:
+        client.execute_command("CLUSTER ADDSLOTS", *range(16_384))
+        wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", what="the cluster")
+    shop = Workshop(tmp_path, server.url, mode="redis")
+    launcher = FakeLauncher()
+    dispatcher = shop.dispatcher(launcher)
+    dispatcher.start()
+    jobs = [shop.submit() for _ in range(3)]
+    turn(shop, dispatcher)
+    shop.intake.cancel(shop.ana, jobs[2].id)
+    for job in jobs[:2]:
+        dispatcher.report(finished(job.id, 1))
+    turns(shop, dispatcher, 1)
+    assert [shop.state(job) for job in jobs] == [State.DONE, State.DONE, State.CANCELLED]
+    assert shop.choices[0].queue.fsck() == []
+    shop.close()
+
+
+def test_a_restarted_or_emptied_redis_counts_as_lost_until_it_is_rebuilt(tmp_path: Path, new_redis: NewRedis) -> None:
+    server = new_redis(aof=True)
     queue = RedisQueue(server.url)
     queue.begin_rebuild()
     assert not queue.is_ready()
@@ -162,7 +178,6 @@ def test_a_restarted_or_emptied_redis_counts_as_lost_until_it_is_rebuilt(tmp_pat
     assert not queue.is_ready()
     assert queue.claim("cpu", 1, owner="d", ttl_ms=1_000).state == "rebuilding"
     queue.close()
-    server.kill()
 
 
 def test_a_full_redis_costs_no_job(tmp_path: Path, own_redis: RedisServer) -> None:
@@ -233,6 +248,45 @@ def test_mode_redis_starts_nothing_while_redis_is_down_but_running_jobs_end_and_
     wait_until(lambda: turn(shop, dispatcher) or len(launcher.started) == 2, what="the next start")
     assert launcher.started[1] == (waiting.id, 1)
     shop.close()
+
+
+def test_a_dispatcher_that_alone_lost_redis_starts_nothing_and_the_other_goes_on(
+    tmp_path: Path, new_redis: NewRedis
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="dub-redis-", dir="/tmp"))  # the path of a socket must be short
+    door = folder / "door"
+    server = new_redis(extra=("--unixsocket", str(door)))
+    shop = Workshop(tmp_path, server.url, mode="redis")
+    shop.store.set_setting("user:*:cap", 9)
+    cut_off = shop.settings.model_copy(update={"redis_url": f"unix://{door}"})
+    shop.choices.append(choose_queue(cut_off, now_ms=shop.store.clock_ms()))
+    launchers = [FakeLauncher(slots=4), FakeLauncher(slots=4)]
+    lonely = Dispatcher(shop.store, shop.choices[-1], launchers[0], name="lonely", times=SHORT, monotonic=shop.clock)
+    lonely.start()
+    mine = shop.submit()
+    turn(shop, lonely)
+    healthy = shop.dispatcher(launchers[1], "healthy")
+    healthy.start()
+    door.rename(folder / "shut")
+    with server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    for _ in range(5):
+        shop.submit()
+        turn(shop, lonely)
+        turn(shop, healthy)
+        lonely.heartbeat(mine.id, 1)
+        for job_id, epoch in launchers[1].started:
+            healthy.report(finished(job_id, epoch))
+    assert launchers[0].started == [(mine.id, 1)]
+    assert len(launchers[1].started) == 5
+    lonely.report(finished(mine.id, 1))
+    turn(shop, lonely)
+    assert shop.state(mine) is State.DONE
+
+    (folder / "shut").rename(door)
+    wait_until(lambda: turn(shop, lonely) or shop.choices[0].queue.stats().leased == 0, 20, "the last release")
+    shop.close()
+    shutil.rmtree(folder)
 
 
 def test_auto_mode_hands_the_jobs_to_sqlite_and_back(tmp_path: Path, own_redis: RedisServer) -> None:
