@@ -52,6 +52,8 @@ class RayRoad:
         `engine_args`: kind -> engine name -> options, deployed where no engines are yet; empty: the serve config's.
         """
         self._session = RaySession(settings)
+        self._settings = settings.absolute()
+        self._hosts = False
         self._log_dir, self._engine_args, self._entry = log_dir, engine_args, entry
         self._starting: asyncio.Task[None] | None = None
         self._failed = False
@@ -98,6 +100,17 @@ class RayRoad:
         finally:
             self._jobs.discard(following)
 
+    async def host_queue(self) -> Mapping[str, Any]:
+        """Have a dispatcher run on the head node until `aclose`, unless one runs there; what it says of itself.
+
+        Raises ClusterError, DispatcherHeldError, or what the database or Redis has to say.
+        """
+        await self.start()
+        from cluster import control  # noqa: PLC0415 - as in `run_job`
+
+        self._hosts = await asyncio.to_thread(control.deploy_unless_deployed, self._settings)
+        return await control.info(self._settings)
+
     async def aclose(self) -> None:
         """Stop our jobs (their `run_job` raises StoppedError); end a Ray we started, leave a joined one as it is."""
         if self._starting is None:
@@ -107,6 +120,11 @@ class RayRoad:
             following.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
         await asyncio.wait({self._starting})
+        if self._hosts:
+            from cluster import control  # noqa: PLC0415 - as in `run_job`
+
+            await asyncio.to_thread(control.remove)
+            self._hosts = False
         failed = self._failed or self._starting.exception() is not None
         self._starting = None
         self.kept_logs = await asyncio.to_thread(self._session.stop, self._log_dir if failed else None)

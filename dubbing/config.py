@@ -103,6 +103,16 @@ class Settings(BaseSettings):
         """Where the state databases are."""
         return self.state_dir or self.output_dir / "_state"
 
+    def absolute(self) -> Settings:
+        """The same settings for processes with another working directory."""
+        paths = {name: getattr(self, name) for name in ("output_dir", "log_dir", "serve_config")}
+        paths["state_dir"] = self.state
+        found: dict[str, object] = {name: path.resolve() for name, path in paths.items() if path is not None}
+        scheme, _, rest = (self.database_url or "").partition(":///")
+        if scheme == "sqlite":
+            found["database_url"] = f"sqlite:///{Path(rest).resolve()}"
+        return self.model_copy(update=found)
+
     @classmethod
     def settings_customise_sources(
         cls,

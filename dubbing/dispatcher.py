@@ -52,8 +52,8 @@ class Report:
 
     job_id: str
     epoch: int
-    kind: Literal["finished", "failed", "crashed", "stopped"]
-    """stopped: ended because its user asked it to."""
+    kind: Literal["finished", "failed", "crashed", "stopped", "postponed"]
+    """stopped: ended because its user asked it to. postponed: could not begin now, which is no attempt of the job's."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """finished: the result; failed: `DubbingError.as_dict()`; crashed: `detail`."""
     warned: bool = False
@@ -133,6 +133,10 @@ class Dispatcher:
     def run(self) -> None:
         """Dispatch until `stop`. Raises DispatcherHeldError and StoreError at the start only."""
         self.start()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Dispatch from `start` until `stop`."""
         while not self._stopping.is_set():
             self.step()
             self._keep.queue.wait(self._sleep_s())
@@ -251,6 +255,8 @@ class Dispatcher:
                 return self._store.finish(fence, report.data, warned=report.warned)
             if report.kind == "failed":
                 return self._store.fail(fence, report.data)
+            if report.kind == "postponed":
+                return self._store.put_back(fence, wait_ms=round(self._times.relaunch * 1000))
             stopped = self._store.stopped(fence) if report.kind == "stopped" else None
             # A run that stopped though nobody asked was killed from outside, like one that crashed.
             return stopped or self._store.crash(fence, str(report.data.get("detail", "it stopped")), only_expired=False)

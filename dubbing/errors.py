@@ -310,7 +310,7 @@ class SchemaError(StoreError):
 class BackupError(StoreError):
     """The backup {name} cannot be used: {detail}."""
 
-    code, hint = "backup", "`dub backup --check FILE` says what a backup holds."
+    code, hint = "backup", "`dub restore FILE --check` says what a backup holds."
 
 
 class QueueDownError(MachineError):
