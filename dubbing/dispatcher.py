@@ -250,6 +250,8 @@ class Dispatcher:
             self._reports.popleft()
 
     def _take(self, run: Run, report: Report) -> None:
+        self._save_progress(run)
+
         def write(fence: Fence) -> Job | None:
             if report.kind == "finished":
                 return self._store.finish(fence, report.data, warned=report.warned)
@@ -292,9 +294,7 @@ class Dispatcher:
     def _watch(self, run: Run) -> None:
         """Save progress, climb the ladder of a cancel, and give up runs that hang or can no longer be renewed."""
         now = self._monotonic()
-        if run.progress is not None and run.progress is not run.saved_progress:
-            self._store.report_progress(self._fence(run), run.progress)
-            run.saved_progress = run.progress
+        self._save_progress(run)
         if run.asked == "cancel" and run.cancels < 1 and now - run.asked_at >= self._times.soft_cancel:
             run.cancels = 1
             self._launcher.cancel(run.job.id, run.job.epoch, force=False)
@@ -306,6 +306,11 @@ class Dispatcher:
         elif now - run.moved_at >= self._times.stall:
             self._launcher.cancel(run.job.id, run.job.epoch, force=True)
             self._end(run, lambda fence: self._store.crash(fence, "it made no progress", only_expired=False))
+
+    def _save_progress(self, run: Run) -> None:
+        if run.progress is not None and run.progress is not run.saved_progress:
+            self._store.report_progress(self._fence(run), run.progress)
+            run.saved_progress = run.progress
 
     def _renew(self) -> None:
         """Renew the leases of the runs that report; the others' leases run out."""
