@@ -136,13 +136,18 @@ def served(tmp_path_factory: pytest.TempPathFactory, require_program: Any) -> It
         assert process.stdout is not None
         with process.stdout as said:
             assert "ready, 2 jobs at once" in said.readline(), (folder / "serve.log").read_text()
-        yield Served(settings, env, store, Intake(store, choice.queue), calls, folder, process)
+        served = Served(settings, env, store, Intake(store, choice.queue), calls, folder, process)
+        yield served
         assert process.poll() is None, "dub serve ended by itself"
+        unfinished = served.talk(served.user("last"), "unfinished", 100)
+        eventually(lambda: len(served.done_lines("unfinished")) >= 2)
         mine = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         _, alive = psutil.wait_procs(mine, timeout=10)
         assert alive == []
+        row = store.job(ROOT_USER, unfinished.id)
+        assert (row.state.shown, row.attempt, row.crash_count) == ("queued", 0, 0), "a stop should cost the job nothing"
     finally:
         if process.poll() is None:
             process.kill()
@@ -307,3 +312,38 @@ def test_two_users_take_turns_within_their_caps(served: Served) -> None:
     assert together == 2, "both users should have run at the same time"
     assert starts[ana.user_id] == [job.id for job in submitted[:3]]
     assert starts[ben.user_id] == [urgent.id, submitted[3].id, submitted[4].id]
+
+
+def test_a_job_whose_process_is_killed_runs_again_from_where_it_was(served: Served) -> None:
+    job = served.talk(served.user("unlucky"), "struck", 20)
+    eventually(lambda: len(served.done_lines("struck")) >= 3)
+    found = psutil.process_iter(["cmdline"])
+    (runner,) = [p for p in found if "".join(p.info["cmdline"] or []).startswith(f"ray::job:{job.id}")]
+
+    runner.kill()
+    kept = len(served.done_lines("struck"))
+
+    assert served.ended(job) == [State.DONE]
+    assert served.store.job(ROOT_USER, job.id).crash_count == 1
+    assert sum(count - 1 for count in served.spoken("struck").values()) <= 20 - kept, "a finished line was spoken again"
+
+
+def test_a_job_that_cannot_be_dubbed_fails_once_and_says_why(served: Served) -> None:
+    job = served.submit(served.user("mute"), tone(served.folder / "mute.wav", 2), engines={"speak": "xtts"})
+    assert served.ended(job) == [State.FAILED]
+    row = served.store.job(ROOT_USER, job.id)
+    watched = served.dub("watch", job.id)
+
+    assert row.attempt == 1 and row.error is not None
+    assert row.error["message"] in watched.stderr
+    assert "There is no speak engine named xtts; there are: espeak-ng" in watched.stderr
+    assert watched.returncode == 6
+
+
+def test_a_second_dispatcher_over_the_same_queue_is_refused_with_its_reason(served: Served) -> None:
+    refused = served.dub("serve")
+    assert refused.returncode == 75, refused.stderr
+    assert f"(pid {served.dispatcher_pid()})" in refused.stderr
+    assert "Only one dispatcher may run without Redis" in refused.stderr
+    job = served.talk(served.user("unmoved"), "unmoved", 1)
+    assert served.ended(job) == [State.DONE]
