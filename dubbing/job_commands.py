@@ -79,8 +79,7 @@ def submit(arguments: argparse.Namespace, settings: Settings) -> int:
     """Check the request and put it in line; prints the job's id."""
     request = run.request_of(arguments, settings)
     targets = prepare.check_targets(request)
-    info = asyncio.run(prepare.look(request, settings))
-    length = (request.end_ms or info.duration_ms) - (request.start_ms or 0)
+    length = asyncio.run(prepare.length_ms(request, settings))
     with desk(settings) as at:
         job, _ = at.intake.submit(
             at.user(arguments.user, make=True).actor,

@@ -31,7 +31,8 @@ async def prepare(request: DubRequest, settings: Settings, hosted: Hosted | None
     """
     source_id = file_identity(request.source)
     targets = check_targets(request)
-    info = await look(request, settings)
+    info = await probe.probe(request.source, max_minutes=settings.max_duration_min)
+    _check_track(request, len(info.audio))
     language = request.source_language
     if language == "auto":
         language = source_language(info.audio[request.audio_track - 1].language)
@@ -55,14 +56,18 @@ async def prepare(request: DubRequest, settings: Settings, hosted: Hosted | None
     )
 
 
-async def look(request: DubRequest, settings: Settings) -> probe.MediaInfo:
-    """What the source holds. Raises the error of a file that cannot be dubbed."""
+async def length_ms(request: DubRequest, settings: Settings) -> int:
+    """Length of what is to be dubbed, ms. Raises the error of a file that cannot be dubbed."""
     info = await probe.probe(request.source, max_minutes=settings.max_duration_min)
-    if not info.audio:
+    _check_track(request, len(info.audio))
+    return max(0, min(request.end_ms or info.duration_ms, info.duration_ms) - (request.start_ms or 0))
+
+
+def _check_track(request: DubRequest, tracks: int) -> None:
+    if not tracks:
         raise NoAudioError(name=request.source.name)
-    if not 1 <= request.audio_track <= len(info.audio):
-        raise AudioTrackError(name=request.source.name, track=request.audio_track, count=len(info.audio))
-    return info
+    if not 1 <= request.audio_track <= tracks:
+        raise AudioTrackError(name=request.source.name, track=request.audio_track, count=tracks)
 
 
 def check_targets(request: DubRequest) -> tuple[str, ...]:
