@@ -110,6 +110,17 @@ async def open_engines(choice: Mapping[str, str], targets: Sequence[str], *, app
     )
 
 
+async def deployed_engines(*, app: str = APP) -> dict[str, set[str]]:
+    """Kind -> names of the engines that are deployed."""
+    status = (await asyncio.to_thread(serve.status)).applications.get(app)
+    names = list(status.deployments) if status else []
+    handles = [serve.get_deployment_handle(name, app) for name in names]
+    found: dict[str, set[str]] = {}
+    for info in await asyncio.gather(*(call(handle.info, timeout_s=INFO_TIMEOUT_S) for handle in handles)):
+        found.setdefault(info.kind, set()).add(info.name)
+    return found
+
+
 async def _open(kind: str, engine: str, deployed: set[str], app: str) -> ServeClient[Any, Any]:
     for name in deployment_names(kind, engine):
         if name in deployed:

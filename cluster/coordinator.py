@@ -11,7 +11,7 @@ import asyncio
 import pkgutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -34,9 +34,22 @@ CANCEL_S = 20.0
 """How long a cancelled coordinator may take to put things away before it is killed."""
 
 
+class Work(Protocol):
+    """What a coordinator does; picklable."""
+
+    @property
+    def job_id(self) -> str:
+        """Names the task."""
+        ...
+
+    async def run(self, report: Callable[[Progress], None]) -> Any:
+        """Do it, in the coordinator's process."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a coordinator needs to know; picklable."""
+    """A job with every choice made."""
 
     job: Any
     """First argument of `entry`."""
@@ -46,6 +59,12 @@ class Assignment:
     targets: tuple[str, ...]
     entry: str = "dubbing.pipeline:run"
     """`module:function` of the pipeline: async (job, engines, leaf, report) -> result."""
+
+    async def run(self, report: Callable[[Progress], None]) -> Any:
+        """Run the pipeline with the engines the job chose."""
+        entry: Entry = pkgutil.resolve_name(self.entry)
+        engines = await open_engines(self.engines, self.targets)
+        return await entry(self.job, engines, RayLeaf(self.job_id), report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +95,12 @@ class _Outbox:
         return taken
 
 
-def submit(assignment: Assignment) -> ray.ObjectRefGenerator:
+def submit(work: Work) -> ray.ObjectRefGenerator:
     """Start the coordinator of a job as the task `job:<id>`; it dies with the process that calls this."""
     task = _coordinate.options(
-        name=f"job:{assignment.job_id}", num_cpus=COORDINATOR_CPUS, resources={"job_slot": 1}, num_returns="streaming"
+        name=f"job:{work.job_id}", num_cpus=COORDINATOR_CPUS, resources={"job_slot": 1}, num_returns="streaming"
     )
-    return cast("ray.ObjectRefGenerator", task.remote(assignment))
+    return cast("ray.ObjectRefGenerator", task.remote(work))
 
 
 def warm_up(entry: str) -> None:
@@ -89,9 +108,16 @@ def warm_up(entry: str) -> None:
     _import_entry.options(num_cpus=COORDINATOR_CPUS).remote(entry)
 
 
-async def follow(stream: ray.ObjectRefGenerator, report: Callable[[Progress], None]) -> Any:
+def _silent() -> None:
+    """Nobody listens."""
+
+
+async def follow(
+    stream: ray.ObjectRefGenerator, report: Callable[[Progress], None], beat: Callable[[], None] = _silent
+) -> Any:
     """The result of a coordinator. Cancelling this stops the coordinator and waits until it is gone.
 
+    `beat` is called after every heartbeat, with or without progress, at least once in about HEARTBEAT_S.
     Raises what the pipeline raised, StoppedError when someone else cancelled it, ClusterError when its process died.
     """
     try:
@@ -99,6 +125,7 @@ async def follow(stream: ray.ObjectRefGenerator, report: Callable[[Progress], No
             message: Message = await ref
             for progress in message.progress:
                 report(progress)
+            beat()
             if message.finished:
                 return message.result
     except RayTaskError as error:
@@ -137,9 +164,9 @@ def _import_entry(entry: str) -> None:
 
 
 @ray.remote(max_retries=0)  # type: ignore[untyped-decorator]
-def _coordinate(assignment: Assignment) -> Iterator[Message]:
+def _coordinate(work: Work) -> Iterator[Message]:
     outbox = _Outbox()
-    with interrupt.InterruptibleLoop(_run(assignment, outbox.report)) as loop:
+    with interrupt.InterruptibleLoop(_work(work, outbox.report)) as loop:
         while not loop.task.done():
             loop.step(HEARTBEAT_S, outbox.wake)
             loop.step(QUIET_S)
@@ -148,7 +175,5 @@ def _coordinate(assignment: Assignment) -> Iterator[Message]:
             yield Message(outbox.take(), finished=True, result=loop.finish())
 
 
-async def _run(assignment: Assignment, report: Callable[[Progress], None]) -> Any:
-    entry: Entry = pkgutil.resolve_name(assignment.entry)
-    engines = await open_engines(assignment.engines, assignment.targets)
-    return await entry(assignment.job, engines, RayLeaf(assignment.job_id), report)
+async def _work(work: Work, report: Callable[[Progress], None]) -> Any:
+    return await work.run(report)

@@ -52,6 +52,8 @@ class RayRoad:
         `engine_args`: kind -> engine name -> options, deployed where no engines are yet; empty: the serve config's.
         """
         self._session = RaySession(settings)
+        self._settings = settings.absolute()
+        self._hosting: asyncio.Task[bool] | None = None
         self._log_dir, self._engine_args, self._entry = log_dir, engine_args, entry
         self._starting: asyncio.Task[None] | None = None
         self._failed = False
@@ -98,6 +100,18 @@ class RayRoad:
         finally:
             self._jobs.discard(following)
 
+    async def host_queue(self) -> Mapping[str, Any]:
+        """Have a dispatcher run on the head node until `aclose`, unless one runs there; what it says of itself.
+
+        Raises ClusterError, DispatcherHeldError, or what the database or Redis has to say.
+        """
+        await self.start()
+        from cluster import control  # noqa: PLC0415 - as in `run_job`
+
+        self._hosting = asyncio.create_task(asyncio.to_thread(control.deploy_unless_deployed, self._settings))
+        await asyncio.shield(self._hosting)  # as in `start`
+        return await control.info(self._settings)
+
     async def aclose(self) -> None:
         """Stop our jobs (their `run_job` raises StoppedError); end a Ray we started, leave a joined one as it is."""
         if self._starting is None:
@@ -107,9 +121,21 @@ class RayRoad:
             following.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
         await asyncio.wait({self._starting})
+        await self._end_hosting()
         failed = self._failed or self._starting.exception() is not None
         self._starting = None
         self.kept_logs = await asyncio.to_thread(self._session.stop, self._log_dir if failed else None)
+
+    async def _end_hosting(self) -> None:
+        """Remove the dispatcher if we deployed it."""
+        if self._hosting is None:
+            return
+        await asyncio.wait({self._hosting})
+        if self._hosting.exception() is None and self._hosting.result():
+            from cluster import control  # noqa: PLC0415 - as in `run_job`
+
+            await asyncio.to_thread(control.remove)
+        self._hosting = None
 
     async def __aenter__(self) -> RayRoad:
         try:

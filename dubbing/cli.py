@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"dub {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _run_options(commands.add_parser("run", help="dub a file here and now; the same command again resumes"))
-    from dubbing import listings  # noqa: PLC0415 - keeps `dub --version` instant
+    from dubbing import job_options, listings  # noqa: PLC0415 - keeps `dub --version` instant
 
     for name, command, text in (
         ("doctor", listings.doctor, "check this machine; each finding names the command that fixes it"),
@@ -78,11 +78,19 @@ def parser() -> argparse.ArgumentParser:
     voices.add_argument("language", help="BCP-47 tag, such as es or pt-BR")
     voices.add_argument("--json", action="store_true", help="print JSON")
     voices.set_defaults(command=listings.voices)
+    job_options.add(commands)
     return top
 
 
 def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.description = "Dub a video or audio file. Ctrl-C stops after what is under way; the same command resumes."
+    request_options(sub)
+    sub.add_argument("--in-process", action="store_true", help="without Ray, in this process")
+    sub.set_defaults(command=_run)
+
+
+def request_options(sub: argparse.ArgumentParser) -> None:
+    """What can be asked of one dub, now or later."""
     sub.add_argument("file", type=Path, metavar="FILE", help="video or audio file")
     sub.add_argument("--to", required=True, metavar="TAG[,TAG]", help="target languages, such as es or es,ca")
     sub.add_argument(
@@ -114,8 +122,6 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--voice", action="append", default=[], metavar="[SPEAKER=]VOICE", help="insist on a voice")
     sub.add_argument("--output-dir", type=Path, metavar="DIR", help="where the job's folder goes (default: ./Output)")
     sub.add_argument("--json", action="store_true", help="print the result as JSON")
-    sub.add_argument("--in-process", action="store_true", help="without Ray, in this process")
-    sub.set_defaults(command=_run)
 
 
 def timestamp(text: str) -> int:

@@ -78,10 +78,40 @@ class Settings(BaseSettings):
         description="Port that dubbing-web listens on; 0 takes a free one.",
     )
 
+    database_url: str | None = Field(
+        None,
+        validation_alias="DUBBING_DATABASE_URL",
+        pattern=r"^(sqlite:///.|postgresql(\+psycopg)?://.)",
+        repr=False,
+        description="postgresql://... when several machines share the jobs; default is SQLite in the state folder.",
+    )
+    queue_mode: Literal["auto", "redis", "fallback"] = Field(
+        "auto",
+        validation_alias="QUEUE_MODE",
+        description="redis needs REDIS_URL, fallback is one dispatcher over SQLite, auto takes Redis if it answers.",
+    )
+    redis_url: str | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        pattern=r"^(redis|rediss|unix)://",
+        repr=False,
+        description="Redis 6.2 or newer that orders the queue (redis://host:6379/0); unset means the SQLite queue.",
+    )
+
     @property
     def state(self) -> Path:
         """Where the state databases are."""
         return self.state_dir or self.output_dir / "_state"
+
+    def absolute(self) -> Settings:
+        """The same settings for processes with another working directory."""
+        paths = {name: getattr(self, name) for name in ("output_dir", "log_dir", "serve_config")}
+        paths["state_dir"] = self.state
+        found: dict[str, object] = {name: path.resolve() for name, path in paths.items() if path is not None}
+        scheme, _, rest = (self.database_url or "").partition(":///")
+        if scheme == "sqlite":
+            found["database_url"] = f"sqlite:///{Path(rest).resolve()}"
+        return self.model_copy(update=found)
 
     @classmethod
     def settings_customise_sources(
@@ -96,11 +126,19 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-def load(env: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
-    """Read the settings; `env` (default: this process's environment) wins over `env_file`. Raises SettingsError."""
+def load(
+    env: Mapping[str, str] | None = None,
+    env_file: Path | None = Path(".env"),
+    secrets_file: Path | None = Path(".env.secrets"),
+) -> Settings:
+    """Read the settings; `env` (default: the process's environment) wins over `secrets_file`, that over `env_file`.
+
+    Raises SettingsError.
+    """
     found: dict[str, str] = {}
-    if env_file is not None and env_file.is_file():
-        found |= {k: v for k, v in dotenv_values(env_file).items() if v is not None}
+    for file in (env_file, secrets_file):
+        if file is not None and file.is_file():
+            found |= {k: v for k, v in dotenv_values(file).items() if v is not None}
     found |= dict(os.environ if env is None else env)
     names = {str(f.validation_alias) for f in Settings.model_fields.values()}
     for key in sorted(found):

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,9 @@ from typing import Literal
 from dubbing.config import Settings
 from dubbing.engines import registry
 from dubbing.engines.base import KINDS
+from dubbing.errors import DubbingError
+from dubbing.queue import redis_queue
+from dubbing.queue.choose import decide
 
 NEEDED_MB = 2000
 """Free disk under which even a short film may not fit."""
@@ -31,7 +35,7 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Check everything a job needs; starts nothing and writes nothing but a probe file in the output folder."""
-    return [*_python(), *_programs(), *_folders(settings), *_engines(), *_ray()]
+    return [*_python(), *_programs(), *_folders(settings), *_engines(), *_ray(), *_queue(settings)]
 
 
 def _python() -> Iterator[Finding]:
@@ -77,3 +81,28 @@ def _ray() -> Iterator[Finding]:
     found = importlib.util.find_spec("ray") is not None
     fix = "" if found else "pip install 'ray[serve]'"
     yield Finding("ray", "ok" if found else "error", "installed" if found else "not installed", fix)
+
+
+def _queue(settings: Settings) -> Iterator[Finding]:
+    """Which queue `dub submit` and `dub serve` use, and why; opens no file."""
+    trouble: DubbingError | None = None
+    warnings: list[str] = []
+    if settings.redis_url and settings.queue_mode != "fallback":
+        redis = redis_queue.RedisQueue(settings.redis_url)
+        try:
+            warnings = redis.check_server(time.time_ns() // 1_000_000)
+        except DubbingError as error:
+            trouble = error
+        finally:
+            redis.close()
+    try:
+        _, reason = decide(settings.queue_mode, bool(settings.redis_url), trouble)
+    except DubbingError as error:
+        yield Finding("queue", "error", error.message, error.advice)
+        return
+    if trouble is not None:
+        yield Finding("queue", "error" if settings.queue_mode == "redis" else "warning", reason, trouble.advice)
+    else:
+        yield Finding("queue", "ok", reason)
+    for warning in warnings:
+        yield Finding("queue", "warning", warning, "docs/queue.md says what Redis must be like.")

@@ -180,13 +180,13 @@ class MediaLimitError(BadInputError):
     code, hint = "media_limit", "The file may be damaged on purpose or by accident; re-encode it and try again."
 
 
-# --- what a page was asked for ------------------------------------------------------------------------------------
+# --- what a page or a command was asked for ------------------------------------------------------------------------------------
 
 
 class NotFoundError(DubbingError):
     """There is no {what} here."""
 
-    code, hint, http_status = "not_found", "The list of dubs shows what is there.", 404
+    code, hint, exit_code, http_status = "not_found", "The list of dubs, or `dub jobs`, shows what is there.", 3, 404
 
 
 # --- the machine it runs on ---------------------------------------------------------------------------------------
@@ -260,6 +260,77 @@ class JobBusyError(DubbingError):
     """{folder} is being worked on by another process (pid {pid})."""
 
     code, hint, retryable, exit_code, http_status = "job_busy", "Wait for it, or stop it first.", True, 75, 409
+
+
+class ForbiddenError(DubbingError):
+    """The role {role} may not {action}."""
+
+    code, hint, exit_code, http_status = "forbidden", "Ask an administrator.", 2, 403
+
+
+class StateConflictError(DubbingError):
+    """The job {name} is {state}, so it cannot be {action}."""
+
+    code, hint, exit_code, http_status = "state_conflict", "`dub status` shows what the job is doing now.", 2, 409
+
+
+class IdempotencyError(DubbingError):
+    """The idempotency key {key} was used before for another request."""
+
+    code, hint, exit_code, http_status = "idempotency_key", "Use a new key for a new request.", 2, 422
+
+
+class NameTakenError(DubbingError):
+    """The name {name} is taken."""
+
+    code, hint, exit_code, http_status = "name_taken", "Choose another name.", 2, 409
+
+
+class PoisonJobError(WorkError):
+    """The job crashed its runner {count} times and was put aside."""
+
+    code, hint = "poison_job", "`dub retry` runs it again once the cause is mended; the job's log holds the details."
+
+
+# --- the state behind the work ------------------------------------------------------------------------------------
+
+
+class StoreError(MachineError):
+    """The database {name} cannot be used: {detail}."""
+
+    code, hint = "store", "Check that the folder is writable and on a local disk, or set DUBBING_DATABASE_URL."
+
+
+class SchemaError(StoreError):
+    """The database {name} was made by a newer version of this program (schema {found}, known {known})."""
+
+    code, hint = "store_schema", "Upgrade the program, or restore a backup made by this version."
+
+
+class BackupError(StoreError):
+    """The backup {name} cannot be used: {detail}."""
+
+    code, hint = "backup", "`dub restore FILE --check` says what a backup holds."
+
+
+class QueueDownError(MachineError):
+    """The queue at {address} does not answer: {detail}."""
+
+    code, retryable, exit_code = "queue_down", True, 75
+    hint = "Start Redis again; submitted jobs are kept and start then."
+
+
+class QueueSetupError(MachineError):
+    """The Redis at {address} cannot hold the queue: {detail}."""
+
+    code, hint = "queue_setup", "{fix}"
+
+
+class DispatcherHeldError(MachineError):
+    """Another dispatcher holds {lock} ({holder})."""
+
+    code, retryable, exit_code = "dispatcher_held", True, 75
+    hint = "Only one dispatcher may run without Redis; stop the other first."
 
 
 class StoppedError(DubbingError):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dubbing import subtitles
 from dubbing.artifacts import JobFolder, file_identity, fingerprint
 from dubbing.config import Settings
 from dubbing.engines import registry
-from dubbing.engines.base import Kind
-from dubbing.engines.choose import Choice, choose
+from dubbing.engines.base import Kind, Located
+from dubbing.engines.choose import Candidate, Choice, choose
 from dubbing.errors import AudioTrackError, LanguageError, NoAudioError, UsageError
 from dubbing.media import probe
 from dubbing.types import DubRequest, EngineChoice, Job, Voice
@@ -19,15 +20,19 @@ from dubbing.types import DubRequest, EngineChoice, Job, Voice
 _TAG = re.compile(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
 
 
-async def prepare(request: DubRequest, settings: Settings) -> Job:
-    """Check the request and make every choice. Raises the error a user should see before any work begins."""
+Hosted = Mapping[str, Collection[str]]
+"""Kind -> names of the engines that run on a cluster, where nothing else can be chosen."""
+
+
+async def prepare(request: DubRequest, settings: Settings, hosted: Hosted | None = None) -> Job:
+    """Check the request and make every choice, of the engines on this machine or of the hosted ones.
+
+    Raises the error a user should see before any work begins.
+    """
     source_id = file_identity(request.source)
     targets = check_targets(request)
     info = await probe.probe(request.source, max_minutes=settings.max_duration_min)
-    if not info.audio:
-        raise NoAudioError(name=request.source.name)
-    if not 1 <= request.audio_track <= len(info.audio):
-        raise AudioTrackError(name=request.source.name, track=request.audio_track, count=len(info.audio))
+    _check_track(request, len(info.audio))
     language = request.source_language
     if language == "auto":
         language = source_language(info.audio[request.audio_track - 1].language)
@@ -35,7 +40,7 @@ async def prepare(request: DubRequest, settings: Settings) -> Job:
         if tag.split("-")[0] == language.split("-")[0] and tag not in request.translations:
             raise LanguageError(detail=f"The speech is already in {language}; choose another language than {tag}")
     _check_texts(request)
-    engines = tuple(_engines(request, settings, language, targets))
+    engines = tuple(_engines(request, settings, language, targets, hosted))
     voices = {tag: _voices(engines, tag) for tag in targets}
     job_id = fingerprint(source=source_id, track=request.audio_track, start=request.start_ms, end=request.end_ms)[:12]
     folder = JobFolder.open(request.output_dir, request.source.stem, job_id)
@@ -50,6 +55,20 @@ async def prepare(request: DubRequest, settings: Settings) -> Job:
         voices=voices,
         max_duration_min=settings.max_duration_min,
     )
+
+
+async def length_ms(request: DubRequest, settings: Settings) -> int:
+    """Length of what is to be dubbed, ms. Raises the error of a file that cannot be dubbed."""
+    info = await probe.probe(request.source, max_minutes=settings.max_duration_min)
+    _check_track(request, len(info.audio))
+    return max(0, min(request.end_ms or info.duration_ms, info.duration_ms) - (request.start_ms or 0))
+
+
+def _check_track(request: DubRequest, tracks: int) -> None:
+    if not tracks:
+        raise NoAudioError(name=request.source.name)
+    if not 1 <= request.audio_track <= tracks:
+        raise AudioTrackError(name=request.source.name, track=request.audio_track, count=tracks)
 
 
 def check_targets(request: DubRequest) -> tuple[str, ...]:
@@ -90,10 +109,12 @@ def _check_texts(request: DubRequest) -> None:
             subtitles.read_subtitles(request.transcript)
 
 
-def _engines(request: DubRequest, settings: Settings, language: str, targets: Iterable[str]) -> Iterable[EngineChoice]:
+def _engines(
+    request: DubRequest, settings: Settings, language: str, targets: Iterable[str], hosted: Hosted | None
+) -> Iterable[EngineChoice]:
     def pick(kind: Kind, target: str | None) -> EngineChoice:
         choice: Choice = choose(
-            registry.survey(kind),
+            _candidates(kind, hosted),
             kind=kind,
             source=language,
             target=target or language,
@@ -113,6 +134,14 @@ def _engines(request: DubRequest, settings: Settings, language: str, targets: It
         if tag not in own:
             yield pick("translate", tag)
         yield pick("speak", tag)
+
+
+def _candidates(kind: Kind, hosted: Hosted | None) -> list[Candidate]:
+    """A hosted engine is there, whether or not this machine could load it."""
+    found = registry.survey(kind)
+    if hosted is None:
+        return found
+    return [replace(c, located=Located(True)) for c in found if c.spec.name in hosted.get(kind, ())]
 
 
 def _voices(engines: Iterable[EngineChoice], tag: str) -> tuple[Voice, ...]:

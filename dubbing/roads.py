@@ -32,6 +32,10 @@ class Road(Protocol):
         """Run one job; cancelling this stops it, its engine calls and its ffmpeg."""
         ...
 
+    async def host_queue(self) -> Mapping[str, Any]:
+        """Have jobs of the queue run until `aclose`; what the dispatcher says of itself (queue, reason, slots, ...)."""
+        ...
+
     async def aclose(self) -> None:
         """Leave nothing running that was started here."""
         ...
@@ -51,6 +55,10 @@ class LocalRoad:
     async def run_job(self, job: Job, report: Callable[[Progress], None]) -> JobResult:
         """Load the job's engines and run the pipeline here."""
         return await pipeline.run(job, self.engines(job), LocalLeaf(), report)
+
+    async def host_queue(self) -> Mapping[str, Any]:
+        """Raises ClusterError: the queue's jobs run on Ray."""
+        raise ClusterError(detail="the queue's jobs run on Ray, not in this process")
 
     def engines(self, job: Job) -> Engines:
         """Clients of the job's engines, loaded once."""

@@ -44,6 +44,8 @@ missing_packages() {
   if [ "$group" = test ]; then
     has redis-server || echo redis-server
     has chromium || has chromium-browser || echo chromium
+    # only in CI: elsewhere its tests are skipped, for the package would leave a server running
+    [ -z "${CI:-}" ] || has initdb || has pg_ctlcluster || echo postgresql
   fi
 }
 

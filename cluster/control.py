@@ -1,0 +1,109 @@
+"""The dispatcher as a Serve deployment with one replica, so that Serve starts it again when it dies."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from typing import Any
+
+from ray import serve
+
+from cluster.clients import call
+from cluster.deployments import EngineLoadError
+from cluster.launcher import RayLauncher
+from cluster.serving import wait_until_healthy
+from dubbing.config import Settings
+from dubbing.dispatcher import Dispatcher
+from dubbing.errors import ClusterError, DubbingError
+from dubbing.queue.choose import choose_queue
+from dubbing.store import open_store
+
+log = logging.getLogger(__name__)
+APP = "control"
+NAME = "Dispatcher"
+HEAD = {"node:__internal_head__": 0.001}
+"""With SQLite the rows lie on the head node's disk."""
+END_S = 15.0
+INFO_TIMEOUT_S = 30.0
+
+
+class Control:
+    """Hosts the dispatcher; its loop has a thread of its own, so that health checks are answered at any time."""
+
+    def __init__(self, settings: Settings) -> None:
+        try:
+            self._store = open_store(settings)
+            self._choice = choose_queue(settings, now_ms=self._store.clock_ms())
+            self._launcher = RayLauncher(settings)
+            name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            self._dispatcher = Dispatcher(self._store, self._choice, self._launcher, name=name)
+            self._launcher.report_to(self._dispatcher)
+            self._dispatcher.start()
+        except DubbingError as error:
+            raise EngineLoadError(error) from error
+        log.info("The queue is %s", self._choice.reason)
+        self._thread = threading.Thread(target=self._dispatcher.go_on, name="dispatcher", daemon=True)
+        self._thread.start()
+
+    def info(self) -> dict[str, Any]:
+        """Which queue is in use, why, and who dispatches."""
+        return {
+            "store": self._store.name,
+            "queue": self._dispatcher.queue_name,
+            "reason": self._choice.reason,
+            "warnings": list(self._choice.warnings),
+            "slots": dict(self._launcher.capacity()),
+            "pid": os.getpid(),
+        }
+
+    def check_health(self) -> None:
+        """Raises RuntimeError when the dispatcher's loop ended by a defect; Serve then replaces this process."""
+        if not self._thread.is_alive():
+            raise RuntimeError("the dispatcher's loop has ended")
+
+    def __del__(self) -> None:
+        if not hasattr(self, "_thread"):
+            return
+        self._dispatcher.stop()
+        self._thread.join(END_S)
+        self._launcher.close()
+        self._choice.close()
+        self._store.close()
+
+
+def deploy_unless_deployed(settings: Settings) -> bool:
+    """Have the dispatcher run on the head node; False when it did. Raises the error that keeps it from starting."""
+    deployed = serve.status().applications.get(APP)
+    if deployed is not None and deployed.status in ("RUNNING", "DEPLOYING"):
+        return False
+    deployment = serve.deployment(Control).options(
+        name=NAME,
+        num_replicas=1,
+        health_check_period_s=1,
+        health_check_timeout_s=10,
+        graceful_shutdown_timeout_s=END_S + 5,
+        graceful_shutdown_wait_loop_s=0.1,
+        ray_actor_options={"num_cpus": 0.1, "resources": HEAD},
+    )
+    target = serve.RunTarget(deployment.bind(settings), name=APP, route_prefix=None)
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    wait_until_healthy(APP, ours=True)
+    return True
+
+
+async def info(settings: Settings) -> dict[str, Any]:
+    """What the running dispatcher says of itself. Raises ClusterError when it works for another database than ours."""
+    told: dict[str, Any] = await call(serve.get_deployment_handle(NAME, APP).info, timeout_s=INFO_TIMEOUT_S)
+    store = open_store(settings)
+    store.close()
+    if told["store"] != store.name:
+        raise ClusterError(detail=f"the dispatcher of this cluster works for the database {told['store']}")
+    return told
+
+
+def remove() -> None:
+    """End the dispatcher: its jobs go back in line."""
+    serve.delete(APP)

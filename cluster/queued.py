@@ -1,0 +1,49 @@
+"""A job of the queue as a coordinator runs it: from the request in its row to the dub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.clients import deployed_engines, open_engines
+from cluster.leaf import RayLeaf
+from dubbing import orders, pipeline
+from dubbing.artifacts import JobFolder
+from dubbing.config import Settings
+from dubbing.prepare import prepare
+from dubbing.types import JobResult, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """What a coordinator needs to know of a job in the queue."""
+
+    job_id: str
+    """Id of the row."""
+    request: Mapping[str, Any]
+    """As in the row."""
+    settings: Settings
+    """With absolute paths, valid on every node."""
+
+    async def run(self, report: Callable[[Progress], None]) -> JobResult:
+        """Make the choices, of the engines the cluster hosts, and run the pipeline.
+
+        Whoever runs a job holds its folder: two submissions of one source share the folder, and a run that lost its
+        job may live on for a moment. Raises JobBusyError when somebody else holds it.
+        """
+        request = orders.from_json(self.request)
+        job = await prepare(request, self.settings, await deployed_engines())
+        with JobFolder(job.folder).lock():
+            engines = await open_engines(job.engines, job.targets)
+            return await pipeline.run(job, engines, RayLeaf(self.job_id), report)
+
+
+def result_data(result: JobResult) -> dict[str, Any]:
+    """A result as JSON data, for the row."""
+    return {
+        "state": result.state,
+        "files": {tag: [str(path) for path in paths] for tag, paths in result.files.items()},
+        "report": str(result.report),
+        "warnings": list(result.warnings),
+    }

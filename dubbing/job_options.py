@@ -1,0 +1,98 @@
+"""The options of the commands that work on the queue; the code behind them loads when one is used."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+from dubbing.config import Settings
+
+LOCAL_USER = "local"
+"""Who submits from the command line when nobody is named."""
+
+
+class _Later:
+    """A command that is imported when it is called."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __call__(self, arguments: argparse.Namespace, settings: Settings) -> int:
+        return int(pkgutil.resolve_name(self._place)(arguments, settings))
+
+
+def add(commands: Any) -> None:
+    """Add the commands to `dub`'s own."""
+    _submit(commands)
+    for name, text in (
+        ("status", "how a job stands"),
+        ("watch", "follow a job to its end"),
+        ("cancel", "end a waiting job, stop a running one"),
+        ("retry", "run an ended job again; finished lines are kept"),
+    ):
+        sub = _command(commands, name, text, f"dubbing.job_commands:{name}")
+        sub.add_argument("id", metavar="ID", help="the job's id, or its first digits")
+    _command(commands, "jobs", "the newest jobs", "dubbing.job_commands:jobs").add_argument(
+        "--limit", type=_positive, default=20, metavar="N", help="how many (default: 20)"
+    )
+    for name, text in (
+        ("pause", "start nothing new: of all jobs, of one user, or stop one job"),
+        ("resume", "end a pause"),
+    ):
+        sub = _command(commands, name, text, f"dubbing.queue_commands:{name}")
+        scope = sub.add_mutually_exclusive_group()
+        scope.add_argument("id", metavar="ID", nargs="?", help="one job only")
+        scope.add_argument("--user", metavar="NAME", help="one user's jobs only")
+    _command(commands, "queue", "which queue is used, how long it is, caps and pauses", "dubbing.queue_commands:queue")
+    backup = _command(
+        commands, "backup", "copy the SQLite database while it is in use", "dubbing.queue_commands:backup"
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="the copy; must not exist yet")
+    restore = _command(commands, "restore", "put a copy back; nothing may run", "dubbing.queue_commands:restore")
+    restore.add_argument("file", type=Path, metavar="FILE", help="a copy made by dub backup")
+    restore.add_argument("--check", action="store_true", help="only say whether the copy is whole, and what it holds")
+    _command(commands, "serve", "run submitted jobs on Ray until Ctrl-C", "dubbing.queue_commands:serve")
+
+
+def _submit(commands: Any) -> None:
+    from dubbing import cli  # noqa: PLC0415 - it imports this module
+
+    sub = _command(
+        commands, "submit", "put a dub in the queue; prints the job's id", "dubbing.job_commands:submit", json=False
+    )
+    cli.request_options(sub)
+    sub.add_argument("--priority", type=int, default=50, metavar="N", help="0 to 100, higher runs first (default: 50)")
+    sub.add_argument("--user", default=LOCAL_USER, metavar="NAME", help=f"whose job it is (default: {LOCAL_USER})")
+    sub.add_argument(
+        "--at", type=moment, metavar="TIME", help="start not before HH:MM, or YYYY-MM-DDTHH:MM, local time"
+    )
+
+
+def _command(commands: Any, name: str, text: str, place: str, *, json: bool = True) -> argparse.ArgumentParser:
+    sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    if json:
+        sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.set_defaults(command=_Later(place))
+    return sub
+
+
+def moment(text: str, now: dt.datetime | None = None) -> int:
+    """Milliseconds since 1970 of the next `HH:MM`, or of `YYYY-MM-DDTHH:MM[:SS][+HH:MM]`; local time if no zone."""
+    now = now or dt.datetime.now().astimezone()
+    try:
+        if "T" in text or "-" in text or " " in text:
+            return round(dt.datetime.fromisoformat(text).astimezone().timestamp() * 1000)
+        clock = dt.time.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 22:30 or 2030-01-31T22:30") from None
+    today = now.replace(hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=0)
+    return round((today if today > now else today + dt.timedelta(days=1)).timestamp() * 1000)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)

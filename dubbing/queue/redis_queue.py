@@ -1,0 +1,282 @@
+"""The queue in Redis: every operation is one Lua script (`lua/`), atomic for any number of dispatchers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import redis
+
+from dubbing.errors import QueueDownError, QueueSetupError
+from dubbing.jobs import POOLS
+from dubbing.queue.base import (
+    AGE_MS,
+    COST_SCALE,
+    PROMOTED_AT_ONCE,
+    Cancelled,
+    Claim,
+    Claimed,
+    Clock,
+    Extended,
+    Field,
+    Lease,
+    Put,
+    Scope,
+    Stats,
+    Tick,
+    Ticket,
+)
+
+LUA = Path(__file__).parent / "lua"
+KEYS = ("meta", "config", "job", "pend", "delayed", "lease", "holder", "run", "vt", "age")
+OLDEST_REDIS = (6, 2)
+SKEW_LIMIT_MS = 5_000
+ANSWER_TIMEOUT_S = 2.0
+"""A script runs for less than a millisecond; who waits longer is better told that the queue is down."""
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    """Source and SHA-1 of a script, with what all scripts share before it."""
+    source = (LUA / "lib.lua").read_text() + (LUA / f"{name}.lua").read_text()
+    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisQueue:
+    """A JobQueue over one Redis database; `namespace` keeps several installations apart."""
+
+    name: Literal["redis", "local"] = "redis"
+
+    def __init__(
+        self, url: str, *, namespace: str = "dubbing", age_ms: int = AGE_MS, clock: Clock | None = None
+    ) -> None:
+        """Connect lazily; `clock` (ms) replaces Redis's own in tests."""
+        self._client = redis.Redis.from_url(
+            url,
+            socket_timeout=ANSWER_TIMEOUT_S,
+            socket_connect_timeout=ANSWER_TIMEOUT_S,
+            decode_responses=True,
+            retry=None,
+        )
+        options = self._client.connection_pool.connection_kwargs
+        self.address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+        prefix = f"dq:{{{namespace}}}:"
+        self._keys = [prefix + name for name in KEYS] + [f"{prefix}ready:{pool}" for pool in POOLS]
+        self._clock = clock
+        self._age_ms = age_ms
+        self._channel = prefix + "wake"
+        self._subscription: redis.client.PubSub | None = None
+        self._listening = threading.Lock()
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, tickets: Sequence[Ticket]) -> list[Put]:
+        """See JobQueue."""
+        return [Put(word) for word in self._json("enqueue", tickets=[_plain(t) for t in tickets]) or ()]
+
+    def claim(self, pool: str, count: int, *, owner: str, ttl_ms: int) -> Claimed:
+        """See JobQueue."""
+        answer = self._json("claim", pool=pool, count=count, owner=owner, ttl=ttl_ms, cost_scale=COST_SCALE)
+        claims = (Claim(c["id"], c["token"], c["user"], c["pool"], c["band"]) for c in answer.get("claims") or ())
+        return Claimed(answer["state"], tuple(claims), answer.get("next_due"))
+
+    def extend(self, leases: Sequence[tuple[str, int]], ttl_ms: int) -> list[Extended]:
+        """See JobQueue."""
+        return [Extended(n) for n in self._json("extend", leases=list(leases), ttl=ttl_ms) or ()]
+
+    def release(self, job_id: str, token: int) -> bool:
+        """See JobQueue."""
+        return bool(self._run("release", id=job_id, token=token))
+
+    def requeue(self, job_id: str, token: int, *, epoch: int, run_at_ms: int) -> bool:
+        """See JobQueue."""
+        return bool(self._run("requeue", id=job_id, token=token, epoch=epoch, run_at=run_at_ms))
+
+    def cancel(self, job_id: str) -> Cancelled:
+        """See JobQueue."""
+        return Cancelled(self._run("cancel", id=job_id))
+
+    def configure(self, scope: Scope, name: str, field: Field, value: int | None) -> None:
+        """See JobQueue."""
+        self._run("configure", scope=scope, name=name, field=field, value=value)
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def expired(self, limit: int, hold_ms: int) -> list[Lease]:
+        """See JobQueue."""
+        found = self._json("expired", limit=limit, hold=hold_ms) or ()
+        return [Lease(lease["id"], lease["token"], lease["owner"]) for lease in found]
+
+    def adopt(self, running: Sequence[tuple[Ticket, int, str]], ttl_ms: int) -> list[bool]:
+        """See JobQueue."""
+        given = [{"ticket": _plain(ticket), "token": token, "owner": owner} for ticket, token, owner in running]
+        return [bool(n) for n in self._json("adopt", running=given, ttl=ttl_ms) or ()]
+
+    def age(self, limit: int) -> int:
+        """See JobQueue."""
+        return int(self._run("age", limit=limit))
+
+    def tick(self) -> Tick:
+        """See JobQueue."""
+        answer = self._json("tick")
+        return Tick(answer["promoted"], answer.get("next_due"))
+
+    def hold_expiry(self, grace_ms: int) -> None:
+        """See JobQueue."""
+        self._run("rebuild", step="hold", grace=grace_ms)
+
+    def now_ms(self) -> int:
+        """See JobQueue."""
+        if self._clock is not None:
+            return self._clock()
+        with self._guarded():
+            seconds, micros = self._client.time()
+        return int(seconds * 1000 + micros // 1000)
+
+    # --- whole queue --------------------------------------------------------------------------------------------------
+
+    def begin_rebuild(self) -> None:
+        """See JobQueue."""
+        self._run("rebuild", step="begin")
+
+    def end_rebuild(self, grace_ms: int) -> None:
+        """See JobQueue."""
+        self._run("rebuild", step="end", grace=grace_ms, run_id=self._run_id())
+
+    def is_ready(self) -> bool:
+        """See JobQueue. A server that was restarted may have lost its last second, so it counts as lost."""
+        with self._guarded():
+            state, run_id = self._client.hmget(self._keys[0], "state", "run_id")
+        return state == "ready" and run_id == self._run_id()
+
+    def stats(self) -> Stats:
+        """See JobQueue."""
+        by_name = dict(zip(KEYS, self._keys, strict=False))
+        with self._guarded(), self._client.pipeline(transaction=True) as pipe:
+            pipe.hget(by_name["meta"], "state")
+            for key in ("pend", "delayed", "lease"):
+                pipe.zcard(by_name[key])
+            state, pending, delayed, leased = pipe.execute()
+        return Stats(state == "ready", pending, delayed, leased)
+
+    def fsck(self) -> list[str]:
+        """See JobQueue."""
+        return list(self._json("fsck") or ())
+
+    def forget_everything(self) -> None:
+        """Remove all keys of this installation, as if Redis had been emptied."""
+        with self._guarded():
+            self._client.delete(*self._keys)
+
+    def wake(self) -> None:
+        """See JobQueue. Only a hint: while Redis is away nobody hears it."""
+        with contextlib.suppress(redis.RedisError):
+            self._client.publish(self._channel, "")
+
+    def wait(self, timeout_s: float) -> bool:
+        """See JobQueue. While Redis is away it sleeps: the caller will ask again."""
+        until = time.monotonic() + timeout_s
+        try:
+            with self._listening, self._guarded():
+                if self._subscription is None:
+                    self._subscription = self._client.pubsub(  # type: ignore[no-untyped-call]
+                        ignore_subscribe_messages=True
+                    )
+                    self._subscription.subscribe(self._channel)
+                while (left := until - time.monotonic()) > 0:
+                    if self._subscription.get_message(timeout=left) is not None:
+                        return True
+        except QueueDownError:
+            self._drop_subscription()
+            time.sleep(max(0.0, min(until - time.monotonic(), 0.1)))
+        return False
+
+    def ping(self) -> None:
+        """See JobQueue."""
+        with self._guarded():
+            self._client.ping()
+
+    def close(self) -> None:
+        """See JobQueue."""
+        self._drop_subscription()
+        self._client.close()
+
+    def check_server(self, now_ms: int) -> list[str]:
+        """Whether this Redis can hold a queue: warnings as sentences. Raises QueueSetupError, QueueDownError.
+
+        `now_ms` is the database's clock.
+        """
+        with self._guarded():
+            facts: dict[str, Any] = self._client.info()
+            try:
+                policy = self._client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+                aof = self._client.config_get("appendonly").get("appendonly", "no")
+            except redis.ResponseError:  # hosted Redis often forbids CONFIG; INFO says the same
+                policy, aof = facts.get("maxmemory_policy"), "yes" if facts.get("aof_enabled") else "no"
+        version = tuple(int(part) for part in str(facts["redis_version"]).split(".")[:2])
+        if version < OLDEST_REDIS:
+            raise QueueSetupError(
+                address=self.address, detail=f"it is version {facts['redis_version']}", fix="Use Redis 6.2 or newer."
+            )
+        if str(policy).startswith("allkeys-"):
+            raise QueueSetupError(
+                address=self.address,
+                detail=f"its maxmemory-policy {policy} throws keys of the queue away",
+                fix="Set `maxmemory-policy noeviction`.",
+            )
+        warnings = []
+        if aof != "yes":
+            warnings.append("Redis keeps no append-only file: after a restart the queue is rebuilt from the database.")
+        if abs(skew := self.now_ms() - now_ms) > SKEW_LIMIT_MS:
+            warnings.append(f"The clocks of Redis and of the database differ by {skew / 1000:.0f} s: set both by NTP.")
+        return warnings
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _json(self, name: str, /, **arguments: Any) -> Any:
+        return json.loads(self._run(name, **arguments))
+
+    def _run(self, name: str, /, **arguments: Any) -> Any:
+        source, digest = _script(name)
+        given = {key: value for key, value in arguments.items() if value is not None}
+        given |= {"pools": POOLS, "channel": self._channel, "promoted": PROMOTED_AT_ONCE, "age_ms": self._age_ms}
+        if self._clock is not None:
+            given["now"] = self._clock()
+        packed = json.dumps(given, separators=(",", ":"))
+        with self._guarded():
+            try:
+                return self._client.evalsha(digest, len(self._keys), *self._keys, packed)
+            except redis.exceptions.NoScriptError:
+                return self._client.eval(source, len(self._keys), *self._keys, packed)
+
+    def _run_id(self) -> str:
+        with self._guarded():
+            return str(self._client.info("server")["run_id"])
+
+    def _drop_subscription(self) -> None:
+        if self._subscription is not None:
+            with contextlib.suppress(redis.RedisError):
+                self._subscription.close()
+            self._subscription = None
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            raise QueueDownError(address=self.address, detail=str(error)) from error
+
+
+def _plain(ticket: Ticket) -> dict[str, Any]:
+    return {
+        "id": ticket.job_id, "user": ticket.user, "pool": ticket.pool, "band": ticket.band, "seq": ticket.seq,
+        "epoch": ticket.epoch, "cost": ticket.cost, "run_at": ticket.run_at_ms,
+    }  # fmt: skip

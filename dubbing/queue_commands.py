@@ -1,0 +1,140 @@
+"""`dub serve`, `pause`, `resume`, `queue`, `backup`, `restore`: what the one who runs the queue does."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from typing import Any
+
+from dubbing import roads
+from dubbing.config import Settings
+from dubbing.errors import UsageError
+from dubbing.job_commands import ADMIN, Desk, desk
+from dubbing.queue.base import Scope
+from dubbing.store import backup as copies
+from dubbing.store import database_file
+
+
+def serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Start or join Ray with the engines of the serve config, and run the queue's jobs until Ctrl-C or SIGTERM."""
+    logging.getLogger("dubbing").setLevel(logging.INFO)
+    asyncio.run(_serve(arguments, settings))
+    return 0
+
+
+async def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    road = roads.ray_road(settings, settings.log_dir, {})
+    try:
+        facts = await _unless(stop, road.host_queue())
+        if facts is None:
+            return
+        for warning in facts["warnings"]:
+            sys.stderr.write(f"dub serve: {warning}\n")
+        if arguments.json:
+            sys.stdout.write(json.dumps(dict(facts)) + "\n")
+        else:
+            slots = sum(facts["slots"].values())
+            sys.stdout.write(f"dub serve: ready, {slots} jobs at once. The queue is {facts['reason']}\n")
+        sys.stdout.flush()
+        await stop.wait()
+        sys.stderr.write("dub serve: stopping; running jobs go back in line\n")
+    finally:
+        await road.aclose()
+
+
+async def _unless(stop: asyncio.Event, work: Any) -> Any:
+    """What `work` answers; None when `stop` came first."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    return None
+
+
+def pause(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Stop one job until it is resumed, or start no new ones."""
+    with desk(settings) as at:
+        if arguments.id:
+            job = at.intake.pause(ADMIN, at.find(arguments.id).id)
+            return _say(arguments, f"{job.id} {'was asked to stop' if job.asked else job.state.shown}")
+        return _say(arguments, f"{_switch(at, arguments, 1)}: nothing new starts; running jobs go on")
+
+
+def resume(arguments: argparse.Namespace, settings: Settings) -> int:
+    """End a pause."""
+    with desk(settings) as at:
+        if arguments.id:
+            job = at.intake.resume(ADMIN, at.find(arguments.id).id)
+            return _say(arguments, f"{job.id} {job.state.shown}")
+        return _say(arguments, f"{_switch(at, arguments, None)}: jobs start again")
+
+
+def _switch(at: Desk, arguments: argparse.Namespace, paused: int | None) -> str:
+    scope: Scope = "user" if arguments.user else "global"
+    name = at.user(arguments.user).id if arguments.user else ""
+    at.intake.configure(ADMIN, scope, name, "paused", paused)
+    return f"the jobs of {arguments.user}" if arguments.user else "all jobs"
+
+
+def queue(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Which queue is used and why, how many jobs are in which state, caps and pauses."""
+    with desk(settings) as at:
+        charge = at.store.in_charge()
+        facts: dict[str, Any] = {
+            "reason": at.choice.reason,
+            "in_charge": {"queue": charge.backend, "dispatcher": charge.holder},
+            "jobs": at.store.counts(),
+            "settings": at.store.settings(),
+            "warnings": list(at.choice.warnings),
+        }
+    if arguments.json:
+        sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
+        return 0
+    sys.stdout.write(f"{facts['reason']}\n")
+    sys.stdout.write(f"in charge: {charge.backend} ({charge.holder or 'no dispatcher has run yet'})\n")
+    sys.stdout.writelines(f"{state:<20} {count}\n" for state, count in sorted(facts["jobs"].items()))
+    sys.stdout.writelines(f"{key} = {value}\n" for key, value in facts["settings"].items())
+    return 0
+
+
+def backup(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Copy the database, also while it is in use."""
+    _require_sqlite(settings, "pg_dump")
+    return _say_copy(arguments, copies.backup(database_file(settings), arguments.file))
+
+
+def restore(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Put a copy in the database's place, or only check it."""
+    if arguments.check:
+        return _say_copy(arguments, copies.check(arguments.file))
+    _require_sqlite(settings, "pg_restore")
+    return _say_copy(arguments, copies.restore(arguments.file, database_file(settings)))
+
+
+def _require_sqlite(settings: Settings, other: str) -> None:
+    if settings.database_url is not None:
+        raise UsageError(detail=f"DUBBING_DATABASE_URL is set; for PostgreSQL use {other}, for SQLite copy that file")
+
+
+def _say_copy(arguments: argparse.Namespace, report: copies.BackupReport) -> int:
+    if arguments.json:
+        facts = {"path": str(report.path), "schema": report.schema, "rows": dict(report.rows)}
+        sys.stdout.write(json.dumps(facts) + "\n")
+    else:
+        rows = ", ".join(f"{count} {table}" for table, count in report.rows.items())
+        sys.stdout.write(f"{report.path}: schema {report.schema}, {rows}\n")
+    return 0
+
+
+def _say(arguments: argparse.Namespace, text: str) -> int:
+    sys.stdout.write((json.dumps({"done": text}) if arguments.json else text) + "\n")
+    return 0

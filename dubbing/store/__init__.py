@@ -1,0 +1,28 @@
+"""Where jobs rest: the one door to SQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dubbing.config import Settings
+from dubbing.store.database import Clock
+from dubbing.store.people import User, UserRows
+from dubbing.store.queue_rows import Backend, InCharge, QueueRows
+from dubbing.store.requests import Event
+from dubbing.store.runs import Fence, RunRows
+
+__all__ = ["Backend", "Event", "Fence", "InCharge", "Store", "User", "database_file", "open_store"]
+
+
+class Store(UserRows, RunRows, QueueRows):
+    """Users, jobs, runs and the queue's memory over one database. Methods may be called from any thread."""
+
+
+def database_file(settings: Settings) -> Path:
+    """The SQLite file that is used when no DUBBING_DATABASE_URL is set."""
+    return settings.state / "dubbing.sqlite3"
+
+
+def open_store(settings: Settings, clock: Clock | None = None) -> Store:
+    """Open the database of these settings, making it if needed. Raises StoreError, SchemaError."""
+    return Store(settings.database_url or f"sqlite:///{database_file(settings)}", clock)

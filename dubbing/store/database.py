@@ -1,0 +1,170 @@
+"""The connections: one writer, many readers, over SQLite (write-ahead log, local disk) or PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from dubbing.errors import SchemaError, StoreError
+
+SCHEMA = "0001"
+"""Newest migration this version knows."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT_MS = 10_000
+Clock = Callable[[], int]
+
+
+class Database:
+    """A database with its schema up to date. Every write is one short transaction; nothing is kept in memory."""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        """Open and migrate; `clock` (ms) replaces the database's clock in tests. Raises StoreError, SchemaError."""
+        self.url = make_url(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._clock = clock
+        if self.is_sqlite:
+            self._writer, self._reader = _sqlite_engines(Path(str(self.url.database)))
+        else:
+            self._writer = self._reader = self._postgres_engine()
+        try:
+            self._migrate()
+        except SQLAlchemyError as error:
+            self.close()
+            raise StoreError(name=self.name, detail=_first_line(error)) from error
+        except SchemaError:
+            self.close()
+            raise
+
+    def _postgres_engine(self) -> Engine:
+        try:
+            return create_engine(self.url, pool_size=5, pool_pre_ping=True)
+        except ImportError as error:
+            install = 'pip install "dubbing-pipeline[postgres]"'
+            raise StoreError(name=self.name, detail=f"{error.name} is not installed; {install} adds it") from error
+
+    @property
+    def name(self) -> str:
+        """Where the database is, without its password."""
+        return str(self.url.database) if self.is_sqlite else self.url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Close all connections; calling twice is fine."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+    def ping(self) -> None:
+        """Ask the database for an answer. Raises StoreError."""
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One write transaction: committed on leaving, rolled back on an error. Raises StoreError."""
+        with self._guarded(self._writer) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent reading. Raises StoreError."""
+        with self._guarded(self._reader) as connection:
+            yield connection
+
+    @contextmanager
+    def _guarded(self, engine: Engine) -> Iterator[Connection]:
+        try:
+            with engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreError(name=self.name, detail=_first_line(error)) from error
+
+    def now_ms(self, connection: Connection) -> int:
+        """The database host's clock, ms since 1970: the only clock rows are stamped with."""
+        if self._clock is not None:
+            return self._clock()
+        if self.is_sqlite:
+            return time.time_ns() // 1_000_000
+        return int(connection.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000")).scalar_one())
+
+    def clock_ms(self) -> int:
+        """What the database's clock says now, ms since 1970."""
+        with self.read() as connection:
+            return self.now_ms(connection)
+
+    def schema_version(self) -> str | None:
+        """Newest migration the database has seen; None before the first."""
+        with self.read() as connection:
+            return _version(connection)
+
+    def _migrate(self) -> None:
+        with self._writer.connect() as connection, connection.begin():
+            if not self.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(6083276)"))
+            found = _version(connection)
+            if found == SCHEMA:
+                return
+            if found is not None and found > SCHEMA:
+                raise SchemaError(name=self.name, found=found, known=SCHEMA)
+            upgrade(connection)
+
+
+def upgrade(connection: Connection) -> None:
+    """Run the migrations that the database has not seen, inside the caller's transaction."""
+    from alembic import command  # noqa: PLC0415 - most starts have nothing to migrate
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def changed(connection: Connection, statement: str, facts: Mapping[str, Any]) -> bool:
+    """Run an UPDATE that names the state it expects; True when it found it (one row changed)."""
+    result: CursorResult[Any] = connection.execute(text(statement), dict(facts))
+    return result.rowcount == 1
+
+
+def _version(connection: Connection) -> str | None:
+    from sqlalchemy import inspect  # noqa: PLC0415 - for migrations only
+
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    version: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return version
+
+
+def _sqlite_engines(path: Path) -> tuple[Engine, Engine]:
+    """A writer with one connection whose transactions begin IMMEDIATE, and readers that cannot write."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreError(name=str(path), detail=error.strerror) from error
+    writer = create_engine(f"sqlite:///{path}", pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
+    reader = create_engine(f"sqlite:///{path}", pool_size=5, connect_args={"check_same_thread": False})
+
+    def prepare(connection: Any, query_only: int) -> None:
+        # The driver must not begin transactions by itself: it would begin them deferred, and a deferred
+        # transaction that turns into a write fails at once instead of waiting for its turn.
+        connection.isolation_level = None
+        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+        connection.execute(f"PRAGMA query_only={query_only}").close()
+
+    event.listen(writer, "connect", lambda connection, _: prepare(connection, 0))
+    event.listen(reader, "connect", lambda connection, _: prepare(connection, 1))
+    event.listen(writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(reader, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return writer, reader
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

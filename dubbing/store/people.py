@@ -1,0 +1,99 @@
+"""Users: who may ask. Passwords arrive hashed; this package never sees one."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, text
+
+from dubbing.errors import ForbiddenError, NameTakenError, NotFoundError, UsageError
+from dubbing.jobs import Actor, Role
+from dubbing.store.database import Database, changed
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_COLUMNS = "id, name, role, password_hash, disabled, created_ms"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may ask for dubs."""
+
+    id: str
+    """32 hexadecimal digits."""
+    name: str
+    role: Role
+    password_hash: str | None
+    """None for users who cannot log in by password, such as the user of the command line."""
+    disabled: bool
+    created_ms: int
+
+    @property
+    def actor(self) -> Actor:
+        """The user as one who asks."""
+        return Actor(self.id, self.role)
+
+
+class UserRows(Database):
+    """What the store knows about users."""
+
+    def add_user(self, name: str, role: Role = "user", password_hash: str | None = None) -> User:
+        """Make a user. Raises UsageError for a bad name, NameTakenError."""
+        if not NAME.fullmatch(name):
+            raise UsageError(
+                detail=f"The user name {name!r} must be 1 to 64 letters, digits, dots, dashes, @ or underscores"
+            )
+        with self.write() as connection:
+            if connection.execute(text("SELECT 1 FROM app_user WHERE name = :name"), {"name": name}).first():
+                raise NameTakenError(name=name)
+            user = User(uuid.uuid4().hex, name, role, password_hash, False, self.now_ms(connection))
+            connection.execute(
+                text(
+                    "INSERT INTO app_user (id, name, role, password_hash, created_ms)"
+                    " VALUES (:id, :name, :role, :hash, :now)"
+                ),
+                {"id": user.id, "name": name, "role": role, "hash": password_hash, "now": user.created_ms},
+            )
+        return user
+
+    def user(self, user_id: str) -> User:
+        """The user of that id. Raises NotFoundError."""
+        return self._user("id", user_id)
+
+    def user_by_name(self, name: str) -> User:
+        """The user of that name. Raises NotFoundError."""
+        return self._user("name", name)
+
+    def users(self, actor: Actor) -> list[User]:
+        """All users, for administrators. Raises ForbiddenError."""
+        if not actor.sees_all:
+            raise ForbiddenError(role=actor.role, action="list users")
+        with self.read() as connection:
+            return [_user_of(row) for row in connection.execute(text(f"SELECT {_COLUMNS} FROM app_user ORDER BY name"))]
+
+    def change_user(self, user_id: str, *, role: Role, password_hash: str | None, disabled: bool) -> None:
+        """Set what can be changed about a user. Raises NotFoundError."""
+        facts = {"id": user_id, "role": role, "hash": password_hash, "disabled": int(disabled)}
+        with self.write() as connection:
+            if not changed(
+                connection,
+                "UPDATE app_user SET role = :role, password_hash = :hash, disabled = :disabled WHERE id = :id",
+                facts,
+            ):
+                raise NotFoundError(what=f"user {user_id}")
+
+    def _user(self, column: str, value: str) -> User:
+        with self.read() as connection:
+            row = connection.execute(
+                text(f"SELECT {_COLUMNS} FROM app_user WHERE {column} = :value"), {"value": value}
+            ).first()
+        if row is None:
+            raise NotFoundError(what=f"user {value}")
+        return _user_of(row)
+
+
+def _user_of(row: Row[Any]) -> User:
+    facts = dict(row._mapping)
+    return User(**{**facts, "disabled": bool(facts["disabled"])})

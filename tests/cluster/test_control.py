@@ -1,0 +1,349 @@
+"""Submitted jobs on a real Ray: `dub serve` in a process of its own, jobs through the store, ends read from the rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import eventually, write_config
+
+from dubbing import config, orders
+from dubbing.config import Settings
+from dubbing.intake import Intake
+from dubbing.jobs import TERMINAL, Actor, Job, State
+from dubbing.queue.choose import choose_queue
+from dubbing.store import Store, open_store
+from dubbing.types import DubRequest
+from tests.e2e import jobs as media
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKES = {kind: name for kind, name in media.FAKES.items() if kind != "align"}
+LINE_MS = 150
+"""What fake-speak takes for a line."""
+RUNNING_S = 1.0
+ENGINE_FREE_S = 2.0
+FFMPEG_GONE_S = 3.0
+ROOT_USER = Actor("test", "admin")
+
+
+@dataclass
+class Served:
+    """A running `dub serve`, and the same store and queue from outside."""
+
+    settings: Settings
+    env: dict[str, str]
+    store: Store
+    intake: Intake
+    calls: Path
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def user(self, name: str) -> Actor:
+        return self.store.add_user(name).actor
+
+    def submit(self, actor: Actor, source: Path, **options: Any) -> Job:
+        translations = options.pop("translations", {})
+        engines = options.pop("engines", FAKES)
+        request = DubRequest(source, ("es",), self.settings.output_dir, engines=engines, translations=translations)
+        return self.intake.submit(actor, orders.to_json(request), targets=["es"], **options)[0]
+
+    def talk(self, actor: Actor, name: str, lines: int, **options: Any) -> Job:
+        """A job of that many lines, `LINE_MS` each, whose words are given."""
+        source, subtitles = tone(self.folder / f"{name}.wav", lines + 1), self.folder / f"{name}.srt"
+        cues = [(1000 * n, 1000 * n + 900, f"{name} line {n}") for n in range(lines)]
+        subtitles.write_text(media.srt(cues))
+        return self.submit(actor, source, translations={"es": subtitles}, **options)
+
+    def state(self, job: Job) -> State:
+        return self.store.job(ROOT_USER, job.id).state
+
+    def ended(self, *jobs: Job, within_s: float = 60.0) -> list[State]:
+        eventually(lambda: all(self.state(job) in TERMINAL for job in jobs), within_s)
+        return [self.state(job) for job in jobs]
+
+    def done_lines(self, name: str) -> list[str]:
+        manifest = self.settings.output_dir / name / ".work" / "es" / "speak.jsonl"
+        return manifest.read_text().splitlines() if manifest.exists() else []
+
+    def spoken(self, name: str) -> Counter[str]:
+        calls = self.calls.read_text().splitlines() if self.calls.exists() else []
+        return Counter(text for call in calls if (text := json.loads(call)["text"]).startswith(f"{name} "))
+
+    def events(self, *jobs: Job) -> list[tuple[str, str]]:
+        """(job id, kind) of what happened to these jobs, in order."""
+        ids = {job.id for job in jobs}
+        found = self.store.events(ROOT_USER, limit=100_000)
+        return [(event.job_id, event.kind) for event in found if event.job_id in ids]
+
+    def dispatcher_pid(self) -> int:
+        found = re.search(r"-(\d+)-[0-9a-f]{8}$", self.store.in_charge().holder)
+        assert found
+        return int(found[1])
+
+    def dub(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dubbing.cli", *map(str, arguments)]
+        return subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=120)
+
+
+def tone(path: Path, seconds: float) -> Path:
+    """A tone whose pitch differs by name, so that every file is a source of its own."""
+    hertz = 200 + sum(path.stem.encode()) * 7 % 601 + len(path.stem)
+    wave = f"sine=frequency={hertz}:duration={seconds}"
+    subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", wave, "-ar", "16000", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, require_program: Any) -> Iterator[Served]:
+    for program in ("flite", "apertium", "espeak-ng", "ffmpeg"):
+        require_program(program)
+    folder = tmp_path_factory.mktemp("served")
+    calls = folder / "calls.jsonl"
+    engines = {
+        "transcribe": {"fake-transcribe": {}, "pocketsphinx": {}},
+        "translate": {"fake-translate": {}, "apertium": {}},
+        "speak": {"fake-speak": {"item_ms": LINE_MS, "max_batch": 1, "calls_log": str(calls)}, "espeak-ng": {}},
+    }
+    ours = {
+        "DUBBING_OUTPUT_DIR": str(folder / "Output"),
+        "DUBBING_LOG_DIR": str(folder / "logs"),
+        "DUBBING_SERVE_CONFIG": str(write_config(folder / "engines.yaml", engines)),
+        "QUEUE_MODE": "fallback",
+    }
+    env = {**os.environ, **ours, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    with (folder / "serve.log").open("w") as log:
+        command = [sys.executable, "-m", "dubbing.cli", "serve"]
+        process = subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+    settings = config.load(ours, None, None)
+    store = open_store(settings)
+    choice = choose_queue(settings, now_ms=store.clock_ms())
+    try:
+        assert process.stdout is not None
+        with process.stdout as said:
+            assert "ready, 2 jobs at once" in said.readline(), (folder / "serve.log").read_text()
+        served = Served(settings, env, store, Intake(store, choice.queue), calls, folder, process)
+        yield served
+        assert process.poll() is None, "dub serve ended by itself"
+        unfinished = served.talk(served.user("last"), "unfinished", 100)
+        eventually(lambda: len(served.done_lines("unfinished")) >= 2)
+        mine = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        _, alive = psutil.wait_procs(mine, timeout=10)
+        assert alive == []
+        row = store.job(ROOT_USER, unfinished.id)
+        assert (row.state.shown, row.attempt, row.crash_count) == ("queued", 0, 0), "a stop should cost the job nothing"
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        choice.close()
+        store.close()
+
+
+def test_a_draft_dub_goes_through_the_queue_from_submit_to_its_file(served: Served) -> None:
+    voice = media.spoken_wav(served.folder / "bread.wav", "Good morning, and welcome. Today we will make some bread.")
+
+    submitted = served.dub("submit", voice, "--to", "es", "--user", "baker", "--priority", 70)
+    job_id = submitted.stdout.strip()
+    watched = served.dub("watch", job_id[:8])
+    told = json.loads(served.dub("status", job_id, "--json").stdout)
+
+    assert submitted.returncode == watched.returncode == 0, submitted.stderr + watched.stderr
+    assert Path(watched.stdout.strip()).is_file()
+    assert (told["state"], told["user"], told["priority"]) == ("done", "baker", 70)
+    assert {stage["stage"] for stage in told["progress"]["stages"]} >= {"ingest", "translate", "speak", "mix"}
+    report = json.loads(Path(told["result"]["report"]).read_text())
+    assert report["targets"]["es"]["spoken"] == report["targets"]["es"]["lines"] >= 1
+
+
+def test_a_submitted_job_runs_within_a_second(served: Served) -> None:
+    ana = served.user("quick")
+    waits = []
+    for n in range(20):
+        job = served.talk(ana, f"quick{n}", 1)
+        assert served.ended(job) == [State.DONE]
+        began = (served.settings.output_dir / f"quick{n}" / ".work" / "lock").stat().st_mtime
+        waits.append(began - job.created_ms / 1000)
+    print("submit to coordinator at work, s:", sorted(round(wait, 2) for wait in waits))
+    assert statistics.median(waits) < RUNNING_S
+
+
+def test_a_cancel_reaches_the_engine(served: Served) -> None:
+    job = served.talk(served.user("speaker"), "chatter", 200)
+    eventually(lambda: sum(served.spoken("chatter").values()) >= 3)
+
+    began = time.monotonic()
+    served.intake.cancel(ROOT_USER, job.id)
+    assert served.ended(job) == [State.CANCELLED]
+    last = sum(served.spoken("chatter").values())
+    took = time.monotonic() - began
+
+    other = served.talk(served.user("next"), "after", 3)
+    assert served.ended(other) == [State.DONE]
+    # a call under way cannot be broken off, so the line it was on may still be spoken
+    assert sum(served.spoken("chatter").values()) <= last + 1, "the engine went on with lines of a cancelled job"
+    assert took < ENGINE_FREE_S
+
+
+def test_a_cancel_ends_ffmpeg(served: Served) -> None:
+    source = served.folder / "endless.flac"
+    silence = ["-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", "14000", "-c:a", "flac"]
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *silence, source], check=True)
+
+    def decoders() -> list[int]:
+        found = psutil.process_iter(["name", "cmdline"])
+        return [p.pid for p in found if p.info["name"] == "ffmpeg" and str(source) in " ".join(p.info["cmdline"] or [])]
+
+    job = served.submit(served.user("listener"), source)
+    eventually(decoders)
+    began = time.monotonic()
+    served.intake.cancel(ROOT_USER, job.id)
+    eventually(lambda: not decoders())
+    took = time.monotonic() - began
+
+    assert served.ended(job) == [State.CANCELLED]
+    assert took < FFMPEG_GONE_S
+
+
+def test_a_paused_job_stops_and_goes_on_where_it_was(served: Served) -> None:
+    job = served.talk(served.user("pauser"), "patience", 25)
+    eventually(lambda: len(served.done_lines("patience")) >= 3)
+
+    assert served.dub("pause", job.id).returncode == 0
+    eventually(lambda: served.state(job) is State.PAUSED)
+    kept = len(served.done_lines("patience"))
+    assert 3 <= kept < 25
+    assert served.dub("resume", job.id).returncode == 0
+
+    assert served.ended(job) == [State.DONE]
+    spoken = served.spoken("patience")
+    assert len(spoken) == len(served.done_lines("patience")) == 25
+    assert sum(count - 1 for count in spoken.values()) <= 25 - kept, "a finished line was spoken again"
+
+
+def test_nothing_starts_while_the_queue_is_paused(served: Served) -> None:
+    cat = served.user("waiter")
+    assert served.dub("pause").returncode == 0
+    paused = served.talk(cat, "held", 1)
+    free = json.loads(served.dub("queue", "--json").stdout)
+    assert free["settings"]["global::paused"] == 1
+    assert "SQLite" in free["reason"]
+    # the loop has ticked at least once since: a tick moves the job out of the outbox, or finds it there
+    eventually(lambda: not served.store.outbox(10))
+    assert served.state(paused) is State.PENDING
+
+    assert served.dub("resume").returncode == 0
+    assert served.ended(paused) == [State.DONE]
+
+
+def test_two_submissions_of_one_source_take_turns_and_both_end(served: Served) -> None:
+    twin = served.user("twin")
+    first = served.talk(twin, "same", 10)
+    second = served.talk(twin, "same", 10)
+    assert served.ended(first, second) == [State.DONE, State.DONE]
+    assert served.spoken("same") == Counter({f"same line {n}": 1 for n in range(10)})
+    rows = [served.store.job(ROOT_USER, job.id) for job in (first, second)]
+    assert [(row.attempt, row.crash_count) for row in rows] == [(0, 0), (0, 0)]
+
+
+def test_a_killed_dispatcher_loses_no_job_and_no_finished_line(served: Served) -> None:
+    names = ("left", "right")
+    running = [served.talk(served.user(f"of-{name}"), name, 20) for name in names]
+    waiting = served.talk(served.user("of-third"), "third", 2)
+    eventually(lambda: all(len(served.done_lines(name)) >= 3 for name in names))
+
+    killed = served.dispatcher_pid()
+    os.kill(killed, signal.SIGKILL)
+    kept = {name: len(served.done_lines(name)) for name in names}
+
+    assert served.ended(*running, waiting) == [State.DONE] * 3
+    assert served.dispatcher_pid() != killed
+    ends = Counter(job_id for job_id, kind in served.events(*running, waiting) if kind in {s.value for s in TERMINAL})
+    assert ends == {job.id: 1 for job in (*running, waiting)}, "every job should have ended exactly once"
+    for name in names:
+        assert len(served.done_lines(name)) == len(set(served.done_lines(name))) == 20, "a line was committed twice"
+        again = sum(count - 1 for count in served.spoken(name).values())
+        print(f"{name}: {kept[name]} lines kept, {again} spoken again")
+        assert again <= 20 - kept[name], "a finished line was spoken again"
+
+
+def test_two_users_take_turns_within_their_caps(served: Served) -> None:
+    ana, ben = served.user("ana"), served.user("ben")
+    served.intake.configure(ROOT_USER, "global", "", "paused", 1)
+    for actor in (ana, ben):
+        served.intake.configure(ROOT_USER, "user", actor.user_id, "cap", 1)
+    submitted = [served.talk(ana, f"ana{n}", 2) for n in range(3)] + [served.talk(ben, f"ben{n}", 2) for n in range(2)]
+    urgent = served.talk(ben, "ben-urgent", 2, priority=95)
+    served.intake.configure(ROOT_USER, "global", "", "paused", None)
+
+    everything = [*submitted, urgent]
+    assert served.ended(*everything) == [State.DONE] * 6
+
+    owner = {job.id: job.user_id for job in everything}
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    starts: dict[str, list[str]] = {ana.user_id: [], ben.user_id: []}
+    together = 0
+    for job_id, kind in served.events(*everything):
+        if kind == "running":
+            running[owner[job_id]] += 1
+            starts[owner[job_id]].append(job_id)
+        elif kind == "done":
+            running[owner[job_id]] -= 1
+        most |= running
+        together = max(together, sum(running.values()))
+    assert most == {ana.user_id: 1, ben.user_id: 1}
+    assert together == 2, "both users should have run at the same time"
+    assert starts[ana.user_id] == [job.id for job in submitted[:3]]
+    assert starts[ben.user_id] == [urgent.id, submitted[3].id, submitted[4].id]
+
+
+def test_a_job_whose_process_is_killed_runs_again_from_where_it_was(served: Served) -> None:
+    job = served.talk(served.user("unlucky"), "struck", 20)
+    eventually(lambda: len(served.done_lines("struck")) >= 3)
+    found = psutil.process_iter(["cmdline"])
+    (runner,) = [p for p in found if "".join(p.info["cmdline"] or []).startswith(f"ray::job:{job.id}")]
+
+    runner.kill()
+    kept = len(served.done_lines("struck"))
+
+    assert served.ended(job) == [State.DONE]
+    assert served.store.job(ROOT_USER, job.id).crash_count == 1
+    assert sum(count - 1 for count in served.spoken("struck").values()) <= 20 - kept, "a finished line was spoken again"
+
+
+def test_a_job_that_cannot_be_dubbed_fails_once_and_says_why(served: Served) -> None:
+    job = served.submit(served.user("mute"), tone(served.folder / "mute.wav", 2), engines={"speak": "xtts"})
+    assert served.ended(job) == [State.FAILED]
+    row = served.store.job(ROOT_USER, job.id)
+    watched = served.dub("watch", job.id)
+
+    assert row.attempt == 1 and row.error is not None
+    assert row.error["message"] in watched.stderr
+    assert "There is no speak engine named xtts; there are: espeak-ng" in watched.stderr
+    assert watched.returncode == 6
+
+
+def test_a_second_dispatcher_over_the_same_queue_is_refused_with_its_reason(served: Served) -> None:
+    refused = served.dub("serve")
+    assert refused.returncode == 75, refused.stderr
+    assert f"(pid {served.dispatcher_pid()})" in refused.stderr
+    assert "Only one dispatcher may run without Redis" in refused.stderr
+    job = served.talk(served.user("unmoved"), "unmoved", 1)
+    assert served.ended(job) == [State.DONE]

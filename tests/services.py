@@ -1,0 +1,117 @@
+"""Real servers for tests: started on a free port in a folder of their own, stopped by their process id."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+POSTGRES_BINARIES = ["/usr/local/bin", *sorted(str(p) for p in Path("/usr/lib/postgresql").glob("*/bin"))]
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 20.0, what: str = "the condition") -> None:
+    """Return as soon as `condition()` is true; fail the test after `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not come true within {timeout_s} s"
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def missing(service: str) -> None:
+    """Skip on a developer's machine; in CI every service must be there."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{service} is not installed")
+    pytest.skip(f"{service} is not installed")
+
+
+class RedisServer:
+    """A redis-server of our own, with or without an append-only file."""
+
+    def __init__(self, folder: Path, *, aof: bool = False, extra: tuple[str, ...] = ()) -> None:
+        self.folder, self.aof, self.extra = folder, aof, extra
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> RedisServer:
+        persistence = ("--appendonly", "yes", "--appendfsync", "everysec") if self.aof else ("--appendonly", "no")
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder),
+             *persistence, *self.extra],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_until(self.answers, what="redis-server")
+        return self
+
+    def answers(self) -> bool:
+        with redis.Redis.from_url(self.url) as client:
+            try:
+                return bool(client.ping())
+            except (redis.ConnectionError, redis.TimeoutError):
+                return False
+
+    def kill(self, sign: signal.Signals = signal.SIGKILL) -> None:
+        """End it at once, as a crash would; `start` brings it back on the same port."""
+        if self.process is not None:
+            self.process.send_signal(sign)
+            self.process.wait()
+            self.process = None
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url)
+
+
+class PostgresServer:
+    """A PostgreSQL cluster in a temporary folder, listening on a unix socket only."""
+
+    def __init__(self, folder: Path, binaries: str) -> None:
+        self.data, self.binaries = folder / "data", Path(binaries)
+        self.user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        self.sockets = folder
+        self.url = f"postgresql://dubbing@/postgres?host={folder}"
+
+    def _run(self, *command: str) -> None:
+        prefix = ["runuser", "-u", self.user, "--"] if os.geteuid() == 0 else []
+        subprocess.run([*prefix, *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def start(self) -> PostgresServer:
+        if os.geteuid() == 0:
+            shutil.chown(self.sockets, self.user)
+        if not self.data.exists():
+            self._run(str(self.binaries / "initdb"), "-D", str(self.data), "-U", "dubbing", "-A", "trust", "--no-sync")
+        options = f"-c listen_addresses='' -c fsync=off -k {self.sockets}"
+        self._run(
+            str(self.binaries / "pg_ctl"),
+            "-D",
+            str(self.data),
+            "-w",
+            "-l",
+            str(self.sockets / "log"),
+            "-o",
+            options,
+            "start",
+        )
+        return self
+
+    def stop(self) -> None:
+        self._run(str(self.binaries / "pg_ctl"), "-D", str(self.data), "-m", "immediate", "-w", "stop")
+
+
+def postgres_binaries() -> str | None:
+    return next((folder for folder in POSTGRES_BINARIES if (Path(folder) / "initdb").exists()), None)
