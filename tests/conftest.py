@@ -53,7 +53,7 @@ def tmp_settings(tmp_path: Path) -> config.Settings:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis without persistence for the whole session; tests use key names of their own."""
+    """One Redis without persistence for the whole test run; tests use key names of their own."""
     if shutil.which("redis-server") is None:
         missing("redis-server")
     server = RedisServer(tmp_path_factory.mktemp("redis")).start()
