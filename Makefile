@@ -37,6 +37,10 @@ names:
 tests:
 	.venv/bin/python -m pytest
 
+chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills (about half an hour)
+	@scripts/setup.sh test
+	DUBBING_TEST_CHAOS=1 .venv/bin/python -m pytest -s --timeout 3600 tests/queue
+
 bench: ## run the benchmarks of scripts/bench, one after the other
 	@scripts/setup.sh run
 	@for file in scripts/bench/*.py; do echo "== $$file" && .venv/bin/python "$$file" || exit; done

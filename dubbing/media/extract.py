@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import ffmpeg
+
 from dubbing.errors import AudioTrackError, NoAudioError, RangeError, TooLongError
 from dubbing.media import guard
 from dubbing.media.files import disk_errors, partial
@@ -102,21 +104,23 @@ def _argv(source: Path, info: MediaInfo, window: _Window, outputs: list[tuple[Pa
     start, end_ms = window.start_ms, window.end_ms
     seek_input = start > 0 and info.format.startswith(_SEEKABLE)
     length_s = window.max_minutes * 60 + 1.0 if end_ms is None else (end_ms - start) / 1000
-    cut = ["-t", f"{length_s:.3f}"]
-    if start and not seek_input:
-        cut = ["-ss", f"{start / 1000:.3f}", *cut]
-    stream = f"[0:{info.audio[window.track - 1].index}]"
+    seek = {"ss": f"{start / 1000:.3f}"}
+    options = guard.input_options() | {"vn": None, "sn": None, "dn": None} | (seek if seek_input else {})
+    track = ffmpeg.input(f"file:{source}", **options)[str(info.audio[window.track - 1].index)]
+    copies = track.filter_multi_output("asplit", len(outputs)) if len(outputs) > 1 else [track]
     # first_pts=0 fills from time zero of the container to a track that starts late, and cuts what lies before it.
-    aligned = "aresample=async=1:first_pts=0:out_sample_rate={rate},aformat=sample_fmts=s16:channel_layouts={layout}"
-    graph, maps = [], []
-    if len(outputs) > 1:
-        graph.append(f"{stream}asplit={len(outputs)}" + "".join(f"[in{i}]" for i in range(len(outputs))))
-    for i, (path, rate) in enumerate(outputs):
-        label = f"[in{i}]" if len(outputs) > 1 else stream
-        layout = "stereo" if rate == BED_RATE else "mono"
-        graph.append(f"{label}{aligned.format(rate=rate, layout=layout)}[out{i}]")
-        maps += ["-map", f"[out{i}]", *cut, "-map_metadata", "-1", "-c:a", "pcm_s16le", "-bitexact"]
-        maps += ["-f", "wav", "-rf64", "auto", f"file:{path}"]
-    seek = ["-ss", f"{start / 1000:.3f}"] if seek_input else []
-    head = ["ffmpeg", "-v", "warning", "-y", *seek, "-vn", "-sn", "-dn", *guard.source(source)]
-    return [*head, "-filter_complex", ";".join(graph), *maps]
+    aligned = {"async": 1, "first_pts": 0}
+    cut = {"t": f"{length_s:.3f}"} | (seek if start and not seek_input else {})
+    kind = {"f": "wav", "rf64": "auto", "c:a": "pcm_s16le", "bitexact": None, "map_metadata": -1}
+    written = [
+        ffmpeg.output(
+            copies[i]
+            .filter("aresample", out_sample_rate=rate, **aligned)
+            .filter("aformat", sample_fmts="s16", channel_layouts="stereo" if rate == BED_RATE else "mono"),
+            f"file:{path}",
+            **cut,
+            **kind,
+        )
+        for i, (path, rate) in enumerate(outputs)
+    ]
+    return ["ffmpeg", "-v", "warning", "-y", *ffmpeg.merge_outputs(*written).get_args()]

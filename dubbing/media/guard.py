@@ -62,6 +62,11 @@ def source(path: Path) -> list[str]:
     return [*INPUT_GUARD, "-i", f"file:{path}"]
 
 
+def input_options() -> dict[str, str | None]:
+    """The guard as ffmpeg-python takes it, for a user's file in a filter graph; None marks an option without a value."""
+    return {name.removeprefix("-"): value for name, value in zip(INPUT_GUARD[::2], INPUT_GUARD[1::2], strict=True)}
+
+
 def own(path: Path, kind: str) -> list[str]:
     """`-i` for a file that we wrote ourselves in the format `kind`."""
     return ["-protocol_whitelist", "file", "-format_whitelist", kind, "-f", kind, "-i", f"file:{path}"]
