@@ -4,7 +4,7 @@ VIDEO ?=
 # by environment, so that spaces and quotes in file names arrive unharmed
 export TO VIDEO
 
-.PHONY: help demo test check lint format types layers documents names tests bench docs lock clean
+.PHONY: help demo test check chaos lint format types layers documents names tests bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,7 +37,7 @@ names:
 tests:
 	.venv/bin/python -m pytest
 
-chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills (about half an hour)
+chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills
 	@scripts/setup.sh test
 	DUBBING_TEST_CHAOS=1 .venv/bin/python -m pytest -s --timeout 3600 tests/queue
 
