@@ -10,6 +10,7 @@ from pathlib import Path
 from dubbing.artifacts import Names, fingerprint
 from dubbing.languages import native_name
 from dubbing.media import mux
+from dubbing.media.tags import mp4_refusal
 from dubbing.stages.context import Context, together
 from dubbing.stages.ingest import Ingested
 from dubbing.stages.mix import Mixed
@@ -40,7 +41,7 @@ class Packaged:
 
 
 async def package(context: Context, source: Ingested, finished: Sequence[Finished], names: Names) -> Packaged:
-    """Write one MP4 a target and one MKV with all of them; reads the source once when there is one target."""
+    """Write one MP4 a target and one MKV with all of them, side by side: one ffmpeg would copy to them in turn."""
     audio_only = source.info.video is None
     collection = names.collection(audio_only)
     plans = _plans(context, source, finished, names, collection)
@@ -57,7 +58,7 @@ async def package(context: Context, source: Ingested, finished: Sequence[Finishe
         made = await together(*(_write(context, source, plan) for plan in plans))
         known = {
             "made": [str(path) for one in made for path in (one.mp4, one.mkv) if path],
-            "notes": list(dict.fromkeys(note for one in made for note in one.notes)),
+            "notes": list(dict.fromkeys(filter(None, [_mp4_refusal(source), *(n for one in made for n in one.notes)]))),
         }
         context.folder.remember("package", key, known)
     context.log.info("packaged %s", ", ".join(Path(path).name for path in known["made"]))
@@ -112,7 +113,10 @@ def _plans(
         )
 
     audio_only = source.info.video is None
-    if len(dubs) == 1:
-        tag = next(iter(dubs))
-        return [plan([tag], names.video(tag, audio_only), collection)]
-    return [*(plan([tag], names.video(tag, audio_only), None) for tag in dubs), plan(list(dubs), None, collection)]
+    phones = [] if _mp4_refusal(source) else [plan([tag], names.video(tag, audio_only), None) for tag in dubs]
+    return [*phones, plan(list(dubs), None, collection)]
+
+
+def _mp4_refusal(source: Ingested) -> str:
+    """Why the pictures cannot live in MP4; empty when they can."""
+    return mp4_refusal(source.info.video.codec if source.info.video else None)

@@ -355,6 +355,42 @@ def test_a_defect_becomes_a_message_with_a_trace_to_send_in(talk: Path, tmp_path
     assert "Traceback" in (tmp_path / "logs" / "dub-error.log").read_text()
 
 
+def test_pictures_that_cannot_live_in_mp4_give_an_mkv_and_a_note(talk: Path, words: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.mkv"
+    subprocess.run(
+        [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-y",
+            "-i",
+            talk,
+            "-map",
+            "0:v",
+            "-map",
+            "0:a:0",
+            "-c:v",
+            "ffv1",
+            "-c:a",
+            "copy",
+            old,
+        ],
+        check=True,
+    )
+    spec = {
+        "source": str(old),
+        "output_dir": str(tmp_path),
+        "transcript": str(words),
+        "targets": ["es", "ca"],
+        "engines": jobs.FAKES,
+    }
+
+    result, report = jobs.dub(jobs.request_of(spec))
+
+    assert [path.suffix for path in result.files["es"]] == [".mkv", ".srt", ".vtt"]
+    assert any("MP4" in note for note in report["notes"])
+
+
 def test_progress_is_redrawn_on_a_terminal_and_plain_elsewhere(talk: Path, words: Path, tmp_path: Path) -> None:
     command = f"{sys.executable} -m dubbing.cli run '{talk}' --to es --transcript '{words}' --in-process"
     began = time.monotonic()
