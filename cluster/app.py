@@ -23,6 +23,8 @@ NAMES: Mapping[str, str] = {
     "align": "Aligner",
     "translate": "Translator",
     "speak": "Speaker",
+    "separate": "Separator",
+    "diarize": "Diarizer",
 }
 
 

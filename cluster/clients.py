@@ -12,7 +12,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from cluster.app import APP, deployment_names
-from dubbing.engines.base import KINDS, EngineInfo, Engines
+from dubbing.engines.base import PER_TARGET, EngineInfo, Engines
 from dubbing.errors import DubbingError, EngineError, EngineMissingError
 
 In = TypeVar("In")
@@ -101,12 +101,14 @@ async def open_engines(choice: Mapping[str, str], targets: Sequence[str], *, app
             clients[kind, engine] = await _open(kind, engine, deployed, app)
         return clients[kind, engine]
 
-    by_target = {kind: {t: c for t in targets if (c := await client(kind, t))} for kind in KINDS[2:]}
+    by_target = {kind: {t: c for t in targets if (c := await client(kind, t))} for kind in PER_TARGET}
     return Engines(
         transcribe=await client("transcribe"),
         align=await client("align"),
         translate=by_target["translate"],
         speak=by_target["speak"],
+        separate=await client("separate"),
+        diarize=await client("diarize"),
     )
 
 

@@ -38,6 +38,16 @@ class Settings(BaseSettings):
         validation_alias="DUBBING_STATE_DIR",
         description="Folder for databases and for the address of a running server; default is _state in the output folder.",
     )
+    models_dir: Path = Field(
+        Path("~/.local/share/dubbing/models"),
+        validation_alias="DUBBING_MODELS_DIR",
+        description="Folder of model weights, one folder a model; every node that runs engines sees it at the same path.",
+    )
+    offline: bool = Field(
+        False,
+        validation_alias="DUBBING_OFFLINE",
+        description="Never fetch weights, not even when a command asks for them.",
+    )
     quality: Literal["auto", "draft", "good", "best"] = Field(
         "auto",
         validation_alias="DUBBING_QUALITY",
@@ -106,6 +116,7 @@ class Settings(BaseSettings):
     def absolute(self) -> Settings:
         """The same settings for processes with another working directory."""
         paths = {name: getattr(self, name) for name in ("output_dir", "log_dir", "serve_config")}
+        paths["models_dir"] = self.models_dir.expanduser()
         paths["state_dir"] = self.state
         found: dict[str, object] = {name: path.resolve() for name, path in paths.items() if path is not None}
         scheme, _, rest = (self.database_url or "").partition(":///")

@@ -210,6 +210,18 @@ class EngineMissingError(MachineError):
     code, hint = "engine_missing", "{install}"
 
 
+class WeightsMissingError(EngineMissingError):
+    """The {kind} engine {name} has no weights here: {detail}."""
+
+    code, hint = "weights_missing", "{install}"
+
+
+class WeightsDamagedError(EngineMissingError):
+    """The weights of the {kind} engine {name} are damaged: {detail}."""
+
+    code, hint = "weights_damaged", "{install}"
+
+
 class LicenceError(MachineError):
     """The {kind} engine {name} forbids commercial use ({licence}), and DUBBING_COMMERCIAL_SAFE is on."""
 

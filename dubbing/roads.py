@@ -93,7 +93,7 @@ def engines_of(job: Job, client: Callable[[str], EngineClient[Any, Any]]) -> Eng
     one = {choice.kind: client(choice.name) for choice in job.choices if choice.target is None}
     translate = {c.target: client(c.name) for c in job.choices if c.kind == "translate" and c.target}
     speak = {c.target: client(c.name) for c in job.choices if c.kind == "speak" and c.target}
-    return Engines(one.get("transcribe"), one.get("align"), translate, speak)
+    return Engines(one.get("transcribe"), one.get("align"), translate, speak, one.get("separate"), one.get("diarize"))
 
 
 def ray_road(settings: Settings, log_dir: Path, engines: Mapping[str, Mapping[str, Any]]) -> Road:

@@ -99,7 +99,9 @@ class Stage(str, Enum):
     """The stages of a job, in order."""
 
     INGEST = "ingest"
+    SEPARATE = "separate"
     TRANSCRIBE = "transcribe"
+    DIARIZE = "diarize"
     SCRIPT = "script"
     TRANSLATE = "translate"
     SPEAK = "speak"
@@ -203,7 +205,7 @@ class EngineChoice:
     """The engine that will do one kind of work in a job."""
 
     kind: str
-    """transcribe, align, translate or speak."""
+    """transcribe, align, translate, speak, separate or diarize."""
     name: str
     """As registered; `apertium`, say."""
     reason: str

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from dubbing.engines.weights import Weights
 from dubbing.types import Int16Audio, Segment, Speech, Voice
 
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
-Kind = Literal["transcribe", "align", "translate", "speak"]
-KINDS: tuple[Kind, ...] = ("transcribe", "align", "translate", "speak")
+Kind = Literal["transcribe", "align", "translate", "speak", "separate", "diarize"]
+KINDS: tuple[Kind, ...] = ("transcribe", "align", "translate", "speak", "separate", "diarize")
+PER_TARGET: tuple[Kind, ...] = ("translate", "speak")
+"""Chosen for each target language; the others once per job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class TranslateItem:
     after: tuple[str, ...] = ()
     max_chars: int | None = None
     """Length budget from the timing plan; engines that cannot shorten ignore it."""
+    glossary: tuple[tuple[str, str], ...] = ()
+    """(source term, target term); equal terms are kept as they are. Engines without a glossary ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,50 @@ class SpeakItem:
     """Voice id of the engine."""
     rate: float = 1.0
     """Relative to the voice's natural rate; engines without rate control ignore it and answer with rate 1.0."""
+    reference: Path | None = None
+    """Mono WAV of the speaker's own clean speech, 3 to 15 s, on a file system the replica sees; for voices that clone."""
+    speaker: str = ""
+    """Label of the speaker, unique within the lane: what is computed from `reference` is kept by (lane's file, speaker)."""
+    seed: int = 0
+    """Another seed asks an engine that draws lots for another reading of the same line."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeparateItem:
+    """A piece of the source's sound, to be parted into speech and everything else."""
+
+    audio: Int16Audio
+    """48 kHz stereo, shape (samples, 2); about 8 s, pieces overlap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stems:
+    """The parts of one SeparateItem; together they sound like the whole."""
+
+    vocals: Int16Audio
+    """48 kHz stereo, shape (samples, 2), as long as the item."""
+    background: Int16Audio
+    """As `vocals`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiarizeItem:
+    """A whole job's speech, to be told apart by speaker."""
+
+    audio: Path
+    """Mono WAV, 16 kHz, on a file system the replica sees."""
+    speech: tuple[tuple[int, int], ...]
+    """Stretches of speech (start, end) in ms, by voice activity; nothing else is looked at."""
+    most: int | None = None
+    """How many speakers there are at most, where the user said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Who speaks when."""
+
+    turns: tuple[tuple[int, int, str], ...]
+    """(start ms, end ms, label), in order of start; labels are S1, S2, ... in order of appearance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +239,10 @@ class EngineSpec:
     will be asked for first, a list of (source, target), to start them early."""
     voices: Callable[[str], list[Voice]] = field(default=lambda language: [])
     """speak only: voices for a language, best first."""
+    weights: Weights | None = None
+    """The model files it needs, where it does not bring them along."""
+    clones: bool = False
+    """speak only: speaks with a voice made from `SpeakItem.reference`."""
     hidden: bool = False
     """True for doubles: found by name only, never chosen."""
 
@@ -203,3 +257,5 @@ class Engines:
     """By target language."""
     speak: Mapping[str, EngineClient[SpeakItem, Speech]] = field(default_factory=dict)
     """By target language."""
+    separate: EngineClient[SeparateItem, Stems] | None = None
+    diarize: EngineClient[DiarizeItem, Turns] | None = None

@@ -15,6 +15,8 @@ _WORK = {
     "align": "times words of {source}",
     "translate": "translates {source} to {target}",
     "speak": "speaks {target}",
+    "separate": "parts speech from background",
+    "diarize": "tells speakers apart",
 }
 
 
