@@ -200,6 +200,10 @@ class Names:
         """SubRip; the WebVTT lies beside it."""
         return self._with(f".{tag}.srt")
 
+    def lines(self, tag: str) -> Path:
+        """Every line of one target with its text, voice, place and problems, as JSON."""
+        return self._stem.parent / f"lines.{tag}.json"
+
     @property
     def report(self) -> Path:
         """The report."""

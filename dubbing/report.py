@@ -68,7 +68,7 @@ def target_report(results: Sequence[LineResult], sound: Mapping[str, Any], files
         },
         "problems": dict(sorted(Counter(flag for r in results for flag in r.problems).items())),
         "sound": dict(sound),
-        "worst_lines": [_line(r) for r in sorted(results, key=_badness, reverse=True)[:10] if _badness(r) > 0],
+        "worst_lines": [line_report(r) for r in sorted(results, key=_badness, reverse=True)[:10] if _badness(r) > 0],
         "files": list(files),
     }
 
@@ -115,13 +115,17 @@ def _badness(result: LineResult) -> float:
     return 3.0 * len(result.problems) + max(0.0, placement.rate - FAST) * 10 + (late if late > 0.25 else 0.0)
 
 
-def _line(result: LineResult) -> dict[str, Any]:
+def line_report(result: LineResult) -> dict[str, Any]:
+    """One line: what was said, what is said now, where, and what is wrong with it. `dub_*` are missing when silent."""
     placement = result.placement
     entry: dict[str, Any] = {
         "line": result.line.index + 1,
         "start_ms": result.line.start_ms,
+        "end_ms": result.line.end_ms,
+        "speaker": result.line.speaker,
         "source": result.line.text,
         "text": result.text,
+        "voice": result.voice,
         "problems": list(result.problems),
     }
     if placement is not None:

@@ -44,6 +44,8 @@ def inspect(
             "notes": list(packaged.notes),
             "warnings": list(context.warnings),
         }
+        for target in finished:
+            write_atomically(names.lines(target.tag), _lines(context, target, results[target.tag]))
         write_atomically(names.timeline, context.trace.chrome())
     content["time"] = report.time_report(context.trace, source.duration_ms)
     write_atomically(names.report, json.dumps(content, ensure_ascii=False, indent=1))
@@ -68,6 +70,15 @@ def _results(target: Finished) -> list[LineResult]:
             problems.extend(placed.placement.flags)
         found.append(LineResult(line, text.text, voice.id, placed.placement if placed else None, tuple(problems)))
     return found
+
+
+def _lines(context: Context, target: Finished, results: Sequence[LineResult]) -> str:
+    """Every line, with the sound it was placed with."""
+    rows = []
+    for result, placed in zip(results, target.dubbed.placed, strict=True):
+        clip = {"clip": str(placed.path.relative_to(context.folder.path))} if placed else {}
+        rows.append(report.line_report(result) | {"confidence": result.line.confidence} | clip)
+    return json.dumps({"schema": report.SCHEMA_VERSION, "target": target.tag, "lines": rows}, ensure_ascii=False)
 
 
 def _warn(context: Context, lines: Sequence[Line], results: Mapping[str, Sequence[LineResult]]) -> None:
