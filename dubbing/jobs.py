@@ -113,6 +113,8 @@ class Job:
     created_ms: int
     started_ms: int | None
     finished_ms: int | None
+    shared: bool = False
+    """Whether every user of the server may look at it."""
 
     @property
     def band(self) -> int:

@@ -5,17 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from dubbing.config import Settings
+from dubbing.store.access import AccessRows, ApiKey, Audited, Invite, Session
 from dubbing.store.database import Clock
-from dubbing.store.people import User, UserRows
+from dubbing.store.people import User
 from dubbing.store.queue_rows import Backend, InCharge, QueueRows
 from dubbing.store.requests import Event
 from dubbing.store.runs import Fence, RunRows
 
-__all__ = ["Backend", "Event", "Fence", "InCharge", "Store", "User", "database_file", "open_store"]
+__all__ = [
+    "ApiKey",
+    "Audited",
+    "Backend",
+    "Event",
+    "Fence",
+    "InCharge",
+    "Invite",
+    "Session",
+    "Store",
+    "User",
+    "database_file",
+    "open_store",
+]
 
 
-class Store(UserRows, RunRows, QueueRows):
-    """Users, jobs, runs and the queue's memory over one database. Methods may be called from any thread."""
+class Store(AccessRows, RunRows, QueueRows):
+    """Users, sessions, jobs, runs and the queue's memory over one database. Methods may be called from any thread."""
 
 
 def database_file(settings: Settings) -> Path:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Connection, text
 
 from dubbing.errors import ForbiddenError, NameTakenError, NotFoundError, UsageError
 from dubbing.jobs import Actor, Role
 from dubbing.store.database import Database, changed
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_COLUMNS = "id, name, role, password_hash, disabled, created_ms"
+USER_COLUMNS = "id, name, role, password_hash, disabled, created_ms, quota_mb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class User:
     """None for users who cannot log in by password, such as the user of the command line."""
     disabled: bool
     created_ms: int
+    quota_mb: int = 0
+    """Megabytes of uploads and results the user may keep; 0 for no limit."""
 
     @property
     def actor(self) -> Actor:
@@ -41,21 +44,25 @@ class UserRows(Database):
 
     def add_user(self, name: str, role: Role = "user", password_hash: str | None = None) -> User:
         """Make a user. Raises UsageError for a bad name, NameTakenError."""
+        with self.write() as connection:
+            return self.insert_user(connection, name, role, password_hash)
+
+    def insert_user(self, connection: Connection, name: str, role: Role, password_hash: str | None) -> User:
+        """See `add_user`, inside a transaction of the caller's."""
         if not NAME.fullmatch(name):
             raise UsageError(
                 detail=f"The user name {name!r} must be 1 to 64 letters, digits, dots, dashes, @ or underscores"
             )
-        with self.write() as connection:
-            if connection.execute(text("SELECT 1 FROM app_user WHERE name = :name"), {"name": name}).first():
-                raise NameTakenError(name=name)
-            user = User(uuid.uuid4().hex, name, role, password_hash, False, self.now_ms(connection))
-            connection.execute(
-                text(
-                    "INSERT INTO app_user (id, name, role, password_hash, created_ms)"
-                    " VALUES (:id, :name, :role, :hash, :now)"
-                ),
-                {"id": user.id, "name": name, "role": role, "hash": password_hash, "now": user.created_ms},
-            )
+        if connection.execute(text("SELECT 1 FROM app_user WHERE name = :name"), {"name": name}).first():
+            raise NameTakenError(name=name)
+        user = User(uuid.uuid4().hex, name, role, password_hash, False, self.now_ms(connection))
+        connection.execute(
+            text(
+                "INSERT INTO app_user (id, name, role, password_hash, created_ms)"
+                " VALUES (:id, :name, :role, :hash, :now)"
+            ),
+            {"id": user.id, "name": name, "role": role, "hash": password_hash, "now": user.created_ms},
+        )
         return user
 
     def user(self, user_id: str) -> User:
@@ -71,15 +78,21 @@ class UserRows(Database):
         if not actor.sees_all:
             raise ForbiddenError(role=actor.role, action="list users")
         with self.read() as connection:
-            return [_user_of(row) for row in connection.execute(text(f"SELECT {_COLUMNS} FROM app_user ORDER BY name"))]
+            return [
+                user_of(row._mapping)
+                for row in connection.execute(text(f"SELECT {USER_COLUMNS} FROM app_user ORDER BY name"))
+            ]
 
-    def change_user(self, user_id: str, *, role: Role, password_hash: str | None, disabled: bool) -> None:
+    def change_user(
+        self, user_id: str, *, role: Role, password_hash: str | None, disabled: bool, quota_mb: int = 0
+    ) -> None:
         """Set what can be changed about a user. Raises NotFoundError."""
-        facts = {"id": user_id, "role": role, "hash": password_hash, "disabled": int(disabled)}
+        facts = {"id": user_id, "role": role, "hash": password_hash, "disabled": int(disabled), "quota": quota_mb}
         with self.write() as connection:
             if not changed(
                 connection,
-                "UPDATE app_user SET role = :role, password_hash = :hash, disabled = :disabled WHERE id = :id",
+                "UPDATE app_user SET role = :role, password_hash = :hash, disabled = :disabled, quota_mb = :quota"
+                " WHERE id = :id",
                 facts,
             ):
                 raise NotFoundError(what=f"user {user_id}")
@@ -87,13 +100,13 @@ class UserRows(Database):
     def _user(self, column: str, value: str) -> User:
         with self.read() as connection:
             row = connection.execute(
-                text(f"SELECT {_COLUMNS} FROM app_user WHERE {column} = :value"), {"value": value}
+                text(f"SELECT {USER_COLUMNS} FROM app_user WHERE {column} = :value"), {"value": value}
             ).first()
         if row is None:
             raise NotFoundError(what=f"user {value}")
-        return _user_of(row)
+        return user_of(row._mapping)
 
 
-def _user_of(row: Row[Any]) -> User:
-    facts = dict(row._mapping)
+def user_of(facts: Mapping[Any, Any]) -> User:
+    """The user whom a row of USER_COLUMNS describes."""
     return User(**{**facts, "disabled": bool(facts["disabled"])})

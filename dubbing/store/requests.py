@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
@@ -35,6 +35,13 @@ _INSERT_TARGET = "INSERT INTO target (job_id, language, position) VALUES (:job, 
 _INSERT_KEY = """
 INSERT INTO idempotency_key (user_id, key, request_hash, job_id, created_ms) VALUES (:user, :key, :digest, :job, :now)
 """
+View = Literal["all", "mine", "shared"]
+"""Which jobs a list shows: everything the actor may see, his own, or what others share."""
+_SEEN: Mapping[View, str] = {
+    "all": "(user_id = :user OR shared = 1)",
+    "mine": "user_id = :user",
+    "shared": "(shared = 1 AND user_id <> :user)",
+}
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -97,30 +104,43 @@ class RequestRows(Database):
         return job, True
 
     def job(self, actor: Actor, job_id: str) -> Job:
-        """One job. Raises NotFoundError, also for the jobs of others."""
+        """One job of the actor's, or one that was shared. Raises NotFoundError, also for all other jobs of others."""
         with self.read() as connection:
-            return self._mine(connection, actor, job_id)
+            return self._visible(connection, actor, job_id)
 
     def jobs(
-        self, actor: Actor, *, states: Iterable[State] = (), before_seq: int | None = None, limit: int = 50
+        self,
+        actor: Actor,
+        *,
+        states: Iterable[State] = (),
+        view: View = "all",
+        search: str = "",
+        before_seq: int | None = None,
+        limit: int = 50,
     ) -> list[Job]:
-        """Jobs, newest first; the next page starts before the last one's seq."""
+        """Jobs the actor may see, newest first; the next page starts before the last one's seq.
+
+        `search` is part of the request's text, such as the name of the source.
+        """
         names, facts = placeholders(state.value for state in states)
-        conditions = ["1 = 1"]
+        conditions = [_SEEN[view] if view != "all" or not actor.sees_all else "1 = 1"]
         conditions += [f"state IN ({names})"] if names else []
-        conditions += [] if actor.sees_all else ["user_id = :user"]
         conditions += [] if before_seq is None else ["seq < :before"]
+        conditions += [r"lower(request) LIKE :search ESCAPE '\'"] if search else []
+        sought = "%" + re.sub(r"([%_\\])", r"\\\1", as_json({"": search.lower()})[5:-2]) + "%"
         with self.read() as connection:
             return jobs_where(
                 connection,
                 " AND ".join(conditions) + " ORDER BY seq DESC LIMIT :limit",
-                {**facts, "user": actor.user_id, "before": before_seq, "limit": limit},
+                {**facts, "user": actor.user_id, "before": before_seq, "limit": limit, "search": sought},
             )
 
     def events(self, actor: Actor, *, after: int = 0, job_id: str | None = None, limit: int = 500) -> list[Event]:
-        """Events after an id, oldest first."""
+        """Events of the actor's jobs, or of one job he may see, after an id, oldest first."""
+        if job_id is not None:
+            self.job(actor, job_id)
         conditions = ["id > :after"]
-        conditions += [] if actor.sees_all else ["user_id = :user"]
+        conditions += [] if actor.sees_all or job_id is not None else ["user_id = :user"]
         conditions += [] if job_id is None else ["job_id = :job"]
         statement = (
             f"SELECT id, job_id, at_ms, kind, data FROM event WHERE {' AND '.join(conditions)} ORDER BY id LIMIT :limit"
@@ -173,6 +193,20 @@ class RequestRows(Database):
             if job.state not in TERMINAL:
                 raise StateConflictError(name=job.id, state=job.state.shown, action="deleted")
             connection.execute(text("DELETE FROM job WHERE id = :id"), {"id": job_id})
+
+    def share(self, actor: Actor, job_id: str, shared: bool) -> Job:
+        """Show a job to every user of this server, or stop doing so. Raises NotFoundError."""
+        with self.write() as connection:
+            job = self._mine(connection, actor, job_id, lock=True)
+            facts = {"shared": int(shared), "id": job.id}
+            connection.execute(text("UPDATE job SET shared = :shared WHERE id = :id"), facts)
+            return job_of_id(connection, job.id)
+
+    def _visible(self, connection: Connection, actor: Actor, job_id: str) -> Job:
+        job = one_job(connection, job_id)
+        if job is None or not (actor.sees_all or job.shared or job.user_id == actor.user_id):
+            raise NotFoundError(what=f"job {job_id}")
+        return job
 
     def _mine(self, connection: Connection, actor: Actor, job_id: str, *, lock: bool = False) -> Job:
         if lock:

@@ -12,7 +12,7 @@ from dubbing.jobs import Job, State
 
 JOB_COLUMNS = (
     "id, seq, user_id, pool, priority, cost, state, epoch, attempt, max_attempts, crash_count, run_at_ms, "
-    "lease_until_ms, owner, asked, request, progress, result, error, created_ms, started_ms, finished_ms"
+    "lease_until_ms, owner, asked, request, progress, result, error, created_ms, started_ms, finished_ms, shared"
 )
 WAITING_SQL = "state IN ('pending', 'delayed')"
 
@@ -20,7 +20,7 @@ WAITING_SQL = "state IN ('pending', 'delayed')"
 def job_of(row: Row[Any]) -> Job:
     """The job a row of JOB_COLUMNS describes."""
     facts = dict(row._mapping)
-    facts["state"] = State(facts["state"])
+    facts["state"], facts["shared"] = State(facts["state"]), bool(facts["shared"])
     facts["request"] = json.loads(facts["request"])
     for name in ("progress", "result", "error"):
         facts[name] = None if facts[name] is None else json.loads(facts[name])

@@ -177,7 +177,7 @@ class RunRows(RequestRows):
         self, actor: Actor, job_id: str, table: str, condition: str, facts: Mapping[str, Any]
     ) -> list[Mapping[str, Any]]:
         with self.read() as connection:
-            self._mine(connection, actor, job_id)
+            self._visible(connection, actor, job_id)
             statement = f"SELECT * FROM {table} WHERE job_id = :job AND {condition} ORDER BY position"
             return [dict(row._mapping) for row in connection.execute(text(statement), {"job": job_id, **facts})]
 

@@ -46,6 +46,7 @@ class AppUser(SQLModel, table=True):
     password_hash: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
     disabled: int = Field(default=0, sa_column=_flag())
     created_ms: int = Field(sa_column=_big())
+    quota_mb: int = Field(default=0, sa_column=_flag())
 
 
 class JobRow(SQLModel, table=True):
@@ -85,6 +86,7 @@ class JobRow(SQLModel, table=True):
     created_ms: int = Field(sa_column=_big())
     started_ms: int | None = Field(default=None, sa_column=_big(None))
     finished_ms: int | None = Field(default=None, sa_column=_big(None))
+    shared: int = Field(default=0, sa_column=_flag())
 
 
 class TargetRow(SQLModel, table=True):

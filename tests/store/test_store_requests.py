@@ -171,3 +171,32 @@ def test_every_change_of_state_leaves_an_event_in_order(store: Store, ana: Actor
     assert [e.kind for e in seen] == ["pending", "running", "progress", "done"]
     assert seen[2].data == {"done": 2}
     assert store.events(ana, after=seen[1].id)[0].id == seen[2].id
+
+
+def test_a_shared_job_is_seen_by_all_and_changed_by_its_owner_alone(store: Store) -> None:
+    ana, bob = store.add_user("ana-shares").actor, store.add_user("bob-looks").actor
+    job, _ = store.submit(ana, {"source": "/films/100%_Über.mp4"})
+    with pytest.raises(NotFoundError):
+        store.job(bob, job.id)
+
+    store.share(ana, job.id, True)
+
+    assert store.job(bob, job.id).shared and store.events(bob, job_id=job.id)
+    assert [found.id for found in store.jobs(bob, view="shared")] == [job.id]
+    assert store.jobs(bob, view="mine") == [] and store.jobs(ana, view="shared") == []
+    for change in (store.cancel, store.pause, lambda actor, job_id: store.share(actor, job_id, False)):
+        with pytest.raises(NotFoundError):
+            change(bob, job.id)
+    store.share(ana, job.id, False)
+    with pytest.raises(NotFoundError):
+        store.events(bob, job_id=job.id)
+
+
+@pytest.mark.parametrize(
+    ("search", "found"), [("films", True), ("100%_", True), ("1000", False), ("_ber", False), ('"', False)]
+)
+def test_jobs_are_found_by_a_part_of_their_request(store: Store, search: str, found: bool) -> None:
+    ana = store.add_user("ana-seeks").actor
+    job, _ = store.submit(ana, {"source": "/films/100%_Film.mp4"})
+
+    assert [one.id for one in store.jobs(ana, search=search)] == ([job.id] if found else [])

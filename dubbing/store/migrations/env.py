@@ -3,7 +3,8 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import dubbing.store.tables  # noqa: F401 - fills the metadata
+import dubbing.store.tables
+import dubbing.store.web_tables  # noqa: F401 - both fill the metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
