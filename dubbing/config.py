@@ -78,7 +78,30 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
         validation_alias="HOST",
-        description="Address that dubbing-web listens on: 127.0.0.1, localhost or ::1; it serves this machine alone.",
+        description="Address that dubbing-web listens on; with REMOTE_ACCESS_MODE=off anything but this machine's own "
+        "lets private networks in.",
+    )
+    remote_access: Literal["off", "tailscale", "proxy"] = Field(
+        "off",
+        validation_alias="REMOTE_ACCESS_MODE",
+        description="Who may reach dubbing-web: off is this machine (and private networks if HOST says so), tailscale the "
+        "tailnet, proxy the addresses of DUBBING_TRUSTED_PROXIES.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        validation_alias="DUBBING_TRUSTED_PROXIES",
+        description="Addresses or networks, with commas between, whose X-Forwarded headers are believed in proxy mode.",
+    )
+    admin_username: str | None = Field(
+        None,
+        validation_alias="ADMIN_USERNAME",
+        description="First administrator, made at the first start together with ADMIN_PASSWORD; unset prints a setup link.",
+    )
+    admin_password: str | None = Field(
+        None,
+        validation_alias="ADMIN_PASSWORD",
+        repr=False,
+        description="Password of ADMIN_USERNAME, 12 characters or more; used only while there is no administrator.",
     )
     port: int = Field(
         8000,

@@ -124,6 +124,11 @@ class AccessRows(UserRows):
             if not changed(connection, statement, {"user": user_id, "id": session_id}):
                 raise NotFoundError(what=f"session {session_id}")
 
+    def close_session(self, secret: str) -> None:
+        """Log out the browser that has this secret."""
+        with self.write() as connection:
+            connection.execute(text("DELETE FROM session WHERE hash = :hash"), {"hash": digest(secret)})
+
     def end_sessions(self, user_id: str, *, but: str = "") -> None:
         """Log all browsers of a user out, but the one with this secret."""
         with self.write() as connection:

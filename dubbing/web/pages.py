@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -11,17 +13,28 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dubbing import __version__
 from dubbing.errors import NotFoundError
+from dubbing.jobs import TERMINAL, Job, State
 from dubbing.languages import native_name
-from dubbing.web.library import File, Job
 from dubbing.web.report import Bar, Target, bars
+from dubbing.web.results import File, Results
 
 STATES = {
+    "queued": "Waiting",
+    "running": "Running",
+    "paused": "Paused",
     "done": "Done",
     "done_with_warnings": "Done, with warnings",
-    "unfinished": "Not finished",
-    "unreadable": "Report unreadable",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
 }
-KINDS = {"transcribe": "Recognises", "align": "Times the words", "translate": "Translates", "speak": "Speaks"}
+KINDS = {
+    "transcribe": "Recognises",
+    "align": "Times the words",
+    "translate": "Translates",
+    "speak": "Speaks",
+    "separate": "Parts speech from background",
+    "diarize": "Tells speakers apart",
+}
 ROLES = {
     ".mp4": "for phones and browsers",
     ".m4a": "for phones and browsers",
@@ -53,7 +66,7 @@ class Dub:
     chosen: bool
 
 
-def dubs(job: Job, language: str | None) -> list[Dub]:
+def dubs(job: Results, language: str | None) -> list[Dub]:
     """The languages of a job, one of them chosen: `language`, else the first. Raises NotFoundError for one it lacks."""
     if language is not None and language not in job.targets:
         raise NotFoundError(what=f"dub of {job.name} into {language}")
@@ -75,9 +88,16 @@ def dubs(job: Job, language: str | None) -> list[Dub]:
     return found
 
 
-def source_subtitles(job: Job) -> File | None:
+def source_subtitles(job: Results) -> File | None:
     """WebVTT of what the original says."""
     return job.of_language(job.report.source.language, ".vtt") if job.report else None
+
+
+def require(results: Results | None) -> Results:
+    """The results of a job that has some. Raises NotFoundError."""
+    if results is None:
+        raise NotFoundError(what="result of this job yet")
+    return results
 
 
 def render(template: str, **values: Any) -> str:
@@ -116,13 +136,23 @@ def drift(ms: float | None) -> str:
 
 def role(file: File) -> str:
     """What a file is for."""
-    text = ROLES.get(file.path.suffix) or ROLES[file.name]
+    text = ROLES.get(file.path.suffix) or ROLES.get(file.name, "every line with its place and its problems")
     return f"{native_name(file.tag)}, {text}" if file.tag else text
 
 
 def file_address(job: Job, file: File) -> str:
     """Where a result is served."""
-    return f"/jobs/{quote(job.name, safe='')}/files/{quote(file.name, safe='')}"
+    return f"/ui/jobs/{job.id}/files/{quote(file.name, safe='')}"
+
+
+def title(job: Job) -> str:
+    """What a user calls the job: the name of its source."""
+    return str(job.request.get("title") or PurePath(str(job.request.get("source", ""))).name or job.id)
+
+
+def moment(ms: int | None) -> str:
+    """A time of the database as people read it, in the server's zone."""
+    return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M") if ms else "–"
 
 
 _environment = Environment(
@@ -132,11 +162,21 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters |= {"clock": clock, "size": size, "number": number, "drift": drift, "native": native_name}
+_environment.filters |= {
+    "clock": clock,
+    "size": size,
+    "number": number,
+    "drift": drift,
+    "native": native_name,
+    "title": title,
+    "moment": moment,
+}
 _environment.globals |= {
     "version": __version__,
     "states": STATES,
     "kinds": KINDS,
     "file_address": file_address,
     "role": role,
+    "terminal": TERMINAL,
+    "State": State,
 }

@@ -15,8 +15,10 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from dubbing.web.identity import COOKIE
 from tests.browser import QUIET
 from tests.web.conftest import environment, line_result, make_job, report_of
+from tests.web.site import Site
 
 SIZES = {"phone": (360, 740), "desktop": (1280, 900)}
 LONG_NAME = "A_rather_long_name_of_a_lecture_without_any_space_recorded_on_a_phone"
@@ -29,7 +31,7 @@ window.seeks = [];
 document.querySelector('video').addEventListener('seeked', (e) => window.seeks.push(e.target.currentTime));
 """
 SMALL = """
-[...document.querySelectorAll('a, button')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
+[...document.querySelectorAll('a, button, input, select')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
   .map((e) => e.outerHTML)
 """
 # the relative luminance and the contrast of WCAG 2, over every text that is shown
@@ -66,9 +68,22 @@ class Seen:
     errors: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Served:
+    """A running server and who is logged in there."""
+
+    address: str
+    site: Site
+    cookie: str
+
+    def at(self, path: str) -> str:
+        """The whole address; jobs are named by their folders."""
+        return self.address + self.site.path(path)
+
+
 @pytest.fixture(scope="module")
-def address(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where `dubbing-web` serves a film of `dub run` and jobs of every other kind."""
+def served(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`dubbing-web` over a film of `dub run` and jobs of every other kind."""
     output = tmp_path_factory.mktemp("served") / "Output"
     shutil.copytree(real_output, output)
     lines = [line_result(i, f"Línea {i}, que es larga", *(["late", "over_limit"] if i % 3 else [])) for i in range(9)]
@@ -76,12 +91,18 @@ def address(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     made = report_of({"es": lines}, state="done_with_warnings", warnings=warnings)
     make_job(output, LONG_NAME, made, mkv=b"x")
     make_job(output, "interview", None)
-    served = environment(DUBBING_OUTPUT_DIR=str(output), PORT="0")
-    command = [sys.executable, "-m", "dubbing.web.server"]
-    with subprocess.Popen(command, env=served, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    settings = environment(DUBBING_OUTPUT_DIR=str(output), PORT="0", QUEUE_MODE="fallback")
+    command = [sys.executable, "-m", "dubbing.web.server", "--pages-only"]
+    with (
+        Site(output) as site,
+        subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
         try:
             assert process.stdout and process.stderr
-            yield process.stdout.readline().split()[1].rstrip("/")
+            address = process.stdout.readline().split()[1].rstrip("/")
+            for name in (LONG_NAME, "interview", "talk"):
+                site.id_of(name)
+            yield Served(address, site, site.session())
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=10) == 0
             assert process.stderr.read() == ""
@@ -106,7 +127,7 @@ def browsers(require_program: Callable[..., str]) -> Iterator[Callable[..., Brow
             browser.close()
 
 
-def open_page(browser: Browser, size: str, script: bool = True) -> tuple[Page, Seen]:
+def open_page(served: Served, browser: Browser, size: str, script: bool = True) -> tuple[Page, Seen]:
     width, height = SIZES[size]
     context = browser.new_context(
         viewport={"width": width, "height": height},
@@ -114,6 +135,7 @@ def open_page(browser: Browser, size: str, script: bool = True) -> tuple[Page, S
         java_script_enabled=script,
     )
     context.set_default_timeout(30_000)
+    context.add_cookies([{"name": COOKIE, "value": served.cookie, "url": served.address}])
     page, seen = context.new_page(), Seen()
     page.add_init_script(VIOLATIONS)
     page.on(
@@ -145,15 +167,15 @@ def time_of(page: Page) -> float:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_dub_is_found_played_and_switched(
-    address: str, browsers: Callable[..., Browser], size: str, tmp_path: Path
+    served: Served, browsers: Callable[..., Browser], size: str, tmp_path: Path
 ) -> None:
-    page, seen = open_page(browsers(), size)
-    page.goto(f"{address}/")
+    page, seen = open_page(served, browsers(), size)
+    page.goto(served.at("/"))
     page.screenshot(path=tmp_path / "list.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
     assert page.evaluate(SMALL) == []
 
-    page.get_by_role("link", name="talk English").click()
+    page.get_by_role("link", name="talk").click()
     until(page, "document.querySelector('video').readyState >= 1")
     assert page.evaluate("document.querySelector('video').videoWidth") == 640
     page.screenshot(path=tmp_path / "job.png", full_page=True)
@@ -189,10 +211,10 @@ def test_a_dub_is_found_played_and_switched(
 
 
 def test_the_original_is_heard_where_the_browser_can_change_sound_tracks(
-    address: str, browsers: Callable[..., Browser]
+    served: Served, browsers: Callable[..., Browser]
 ) -> None:
-    page, seen = open_page(browsers("--enable-blink-features=AudioVideoTracks"), "phone")
-    page.goto(f"{address}/jobs/talk")
+    page, seen = open_page(served, browsers("--enable-blink-features=AudioVideoTracks"), "phone")
+    page.goto(served.at("/jobs/talk"))
     enabled = "() => [...document.querySelector('video').audioTracks].map((t) => t.enabled)"
     page.get_by_role("button", name="Original").wait_for()
     assert not page.locator("#one-sound").is_visible()
@@ -213,21 +235,23 @@ def test_the_original_is_heard_where_the_browser_can_change_sound_tracks(
     assert complaints(page, seen) == []
 
 
-def test_elsewhere_the_page_says_where_the_original_is(address: str, browsers: Callable[..., Browser]) -> None:
-    page, _ = open_page(browsers(), "phone")
-    page.goto(f"{address}/jobs/talk")
+def test_elsewhere_the_page_says_where_the_original_is(served: Served, browsers: Callable[..., Browser]) -> None:
+    page, _ = open_page(served, browsers(), "phone")
+    page.goto(served.at("/jobs/talk"))
     until(page, "document.querySelector('video').readyState >= 1")
 
     assert page.locator("#one-sound").is_visible()
     assert not page.get_by_role("button", name="Original").is_visible()
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs/talk", f"/jobs/{LONG_NAME}", "/jobs/interview", "/none"])
+@pytest.mark.parametrize(
+    "path", ["/ui/jobs", "/ui/login?next=x", "/jobs/talk", f"/jobs/{LONG_NAME}", "/jobs/interview", "/none"]
+)
 def test_every_text_can_be_read_and_every_page_fits_a_phone(
-    address: str, browsers: Callable[..., Browser], path: str, tmp_path: Path
+    served: Served, browsers: Callable[..., Browser], path: str, tmp_path: Path
 ) -> None:
-    page, _ = open_page(browsers(), "phone")
-    page.goto(address + path)
+    page, _ = open_page(served, browsers(), "phone")
+    page.goto(served.at(path))
     grounds = set()
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
@@ -244,27 +268,27 @@ def test_every_text_can_be_read_and_every_page_fits_a_phone(
 
 
 def test_without_scripts_everything_can_be_read_and_the_language_changed(
-    address: str, browsers: Callable[..., Browser]
+    served: Served, browsers: Callable[..., Browser]
 ) -> None:
-    page, seen = open_page(browsers(), "phone", script=False)
-    page.goto(f"{address}/jobs/talk")
+    page, seen = open_page(served, browsers(), "phone", script=False)
+    page.goto(served.at("/jobs/talk"))
 
     page.get_by_role("link", name="Català", exact=True).click()
-    page.wait_for_url("**/jobs/talk?language=ca")
+    page.wait_for_url("**/ui/jobs/*?language=ca")
 
     assert page.locator("#dub-2").is_visible()
-    assert page.locator("video").get_attribute("src") == "/jobs/talk/files/talk.ca.mp4"
+    assert page.locator("video").get_attribute("src") == served.site.path("/jobs/talk/files/talk.ca.mp4")
     assert seen.errors == []
 
 
-def test_a_line_opens_the_film_at_its_time_without_scripts(address: str, browsers: Callable[..., Browser]) -> None:
-    page, _ = open_page(browsers(), "desktop")
-    page.goto(f"{address}/jobs/talk/files/talk.es.mp4#t=2")
+def test_a_line_opens_the_film_at_its_time_without_scripts(served: Served, browsers: Callable[..., Browser]) -> None:
+    page, _ = open_page(served, browsers(), "desktop")
+    page.goto(served.at("/jobs/talk/files/talk.es.mp4#t=2"))
 
     until(page, "document.querySelector('video').currentTime >= 2")
 
 
-def test_the_server_says_nothing_of_itself(address: str) -> None:
-    with urlopen(f"{address}/livez") as answer:
+def test_the_server_says_nothing_of_itself(served: Served) -> None:
+    with urlopen(served.at("/livez")) as answer:
         assert answer.read() == b"ok\n"
         assert answer.headers["Server"] is None

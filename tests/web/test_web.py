@@ -1,4 +1,4 @@
-"""The pages show what is in the output folder, and nothing else of the machine."""
+"""The pages show what jobs left in their folders, and nothing else of the machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import socket
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
@@ -17,24 +19,43 @@ from starlette.testclient import TestClient
 
 from dubbing import config
 from dubbing.errors import SettingsError
+from dubbing.store import Fence
 from dubbing.web import pages, server
-from dubbing.web.app import HEADERS, SecureHeaders, add_errors, build
-from dubbing.web.library import Library
+from dubbing.web.app import SecureHeaders
+from dubbing.web.errors import add_errors
+from dubbing.web.headers import HEADERS
 from dubbing.web.report import bars
 from tests.web.conftest import line_result, make_job, report_of
+from tests.web.site import Client, Site, add_job
 
 HOSTILE = """"><script>alert('x')</script> & {{ 7*7 }} 'q' ?# 100%"""
 CONTENT = bytes(range(256)) * 40
-
-
-def client_of(output: Path) -> TestClient:
-    return TestClient(build(output), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     """An empty output folder."""
     return tmp_path / "Output"
+
+
+@pytest.fixture
+def site(output: Path) -> Iterator[Site]:
+    """The server over `output`."""
+    with Site(output) as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(site: Site) -> Client:
+    """An administrator's browser."""
+    return site.client()
+
+
+@pytest.fixture
+def real_client(real_output: Path, tmp_path: Path) -> Iterator[Client]:
+    """An administrator's browser on a real dub."""
+    with Site(real_output, DUBBING_STATE_DIR=str(tmp_path)) as opened:
+        yield opened.client()
 
 
 class Page(HTMLParser):
@@ -63,121 +84,187 @@ class Page(HTMLParser):
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 
-def test_without_dubs_the_list_says_how_to_make_one(output: Path) -> None:
-    answer = client_of(output).get("/")
+def test_without_dubs_the_list_says_how_to_make_one(client: Client) -> None:
+    answer = client.get("/ui/jobs")
 
     assert answer.status_code == 200
-    assert "dub run talk.mp4 --to es" in answer.text
-    assert str(output) in answer.text
+    assert "dub submit talk.mp4 --to es" in answer.text
 
 
-def test_the_list_shows_every_job_newest_first(output: Path) -> None:
-    lines = [line_result(0, "hola")]
-    warned = report_of({"es": lines, "ca": lines}, state="done_with_warnings", warnings=["one", "two"])
-    for age, name, made in ((300, "old", report_of({"es": lines})), (100, "new", warned), (200, "begun", None)):
-        folder = make_job(output, name, made, es_mp4=b"x")
-        changed = folder / "report.json" if made else folder / ".work" / "job.json"
-        os.utime(changed, (1_700_000_000 - age,) * 2)
-    (output / "holiday photos").mkdir()
-    (output / "_state").mkdir()
+def test_the_list_shows_jobs_newest_first_and_narrows_them(output: Path, site: Site, client: Client) -> None:
+    root, ana = site.user("root", "admin"), site.user("ana")
+    old = add_job(site.office.store, root, make_job(output, "old", report_of({})), targets=("es", "ca"))
+    warned = add_job(site.office.store, ana, make_job(output, "new", report_of({})), warned=True)
+    waiting, _ = site.office.store.submit(root.actor, {"source": "/films/wait.mp4", "targets": ["fr"]})
 
-    page = Page(client_of(output).get("/").text)
+    def listed(query: str = "", by: Client = client) -> list[str]:
+        links = [str(link.get("href")) for link in Page(by.get(f"/ui/jobs{query}").text).all("a")]
+        return [link.removeprefix("/ui/jobs/") for link in links if re.fullmatch(r"/ui/jobs/[0-9a-f]{32}", link)]
 
-    assert [link["href"] for link in page.all("a")[1:]] == ["/jobs/new", "/jobs/begun", "/jobs/old"]
-    assert "English → Español , Català Done, with warnings 2 warnings 1:05" in page.text
-    assert "Not finished" in page.text
+    page = Page(client.get("/").text)
+
+    assert listed() == [waiting.id, warned.id, old.id]
+    assert listed("?view=mine") == [waiting.id, old.id] and listed("?state=waiting") == [waiting.id]
+    assert listed("?q=NEW") == [warned.id] and listed("?state=done&q=ol") == [old.id] and listed("?q=%25") == []
+    assert "old Español , Català Done" in page.text and "Done, with warnings 1 warning ana" in page.text
+    assert listed(by=site.client("ana", "user")) == [warned.id]
 
 
-def test_a_real_dub_is_shown_with_everything_the_job_left(real_output: Path) -> None:
-    client = client_of(real_output)
+def test_a_long_list_comes_in_pages(site: Site, client: Client) -> None:
+    root = site.user("root", "admin")
+    ids = [site.office.store.submit(root.actor, {"source": f"{n}.mp4"})[0].id for n in range(35)]
+
+    first = client.get("/ui/jobs").text
+    older = next(str(link["href"]) for link in Page(first).all("a") if "before=" in str(link.get("href")))
+    second = client.get(f"/ui/jobs{older}").text
+
+    assert [job in first for job in ids] == [False] * 5 + [True] * 30
+    assert [job in second for job in ids] == [True] * 5 + [False] * 30
+
+
+def test_a_real_dub_is_shown_with_everything_the_job_left(real_output: Path, real_client: Client) -> None:
+    client = real_client
     made = json.loads((real_output / "talk" / "report.json").read_text())
 
     page = Page(client.get("/jobs/talk").text)
 
     (video,) = page.all("video")
-    assert video["src"] == "/jobs/talk/files/talk.es.mp4"
+    talk = client.path_of("/jobs/talk")
+    assert video["src"] == f"{talk}/files/talk.es.mp4"
     assert [track["srclang"] for track in page.all("track")] == ["es", "en"]
     links = [link["href"] or "" for link in page.all("a")]
-    offered = {
-        link.removeprefix("/jobs/talk/files/").removesuffix("?download=1") for link in links if "download" in link
-    }
+    offered = {link.removeprefix(f"{talk}/files/").removesuffix("?download=1") for link in links if "download" in link}
     assert offered == {path.name for path in (real_output / "talk").iterdir() if path.name != ".work"}
     assert f"{made['targets']['es']['overlap']['median']:.2f}" in page.text
     worst = made["targets"]["es"]["worst_lines"][0]
     assert worst["text"] in page.text
     assert f"hurried rate {worst['rate']:.2f}" in page.text
-    assert f"/jobs/talk/files/talk.es.mp4#t={max(0, worst['dub_start_ms'] - 500) / 1000}" in links
+    assert f"{talk}/files/talk.es.mp4#t={max(0, worst['dub_start_ms'] - 500) / 1000}" in links
     assert "fake-translate" in page.text
     assert "Apache-2.0" in page.text
     for address in [*links, *(str(track["src"]) for track in page.all("track")), str(video["src"])]:
-        assert client.head(address.split("#")[0] if address[0] == "/" else f"/jobs/talk{address}").status_code == 200
+        assert client.head(address.split("#")[0] if address[0] == "/" else f"/jobs/talk{address}").status_code in (
+            200,
+            405,
+        )
 
 
-def test_another_language_is_chosen_by_a_link_that_needs_no_script(real_output: Path) -> None:
-    page = Page(client_of(real_output).get("/jobs/talk?language=ca").text)
+def test_another_language_is_chosen_by_a_link_that_needs_no_script(real_client: Client) -> None:
+    page = Page(real_client.get("/jobs/talk?language=ca").text)
 
-    assert page.all("video")[0]["src"] == "/jobs/talk/files/talk.ca.mp4"
+    assert page.all("video")[0]["src"] == real_client.path_of("/jobs/talk/files/talk.ca.mp4")
     sections = {part["id"]: "hidden" in part for part in page.all("section") if part.get("class") == "dub"}
     assert sections == {"dub-1": True, "dub-2": False}
 
 
-def test_a_language_that_the_job_lacks_is_not_found(real_output: Path) -> None:
-    answer = client_of(real_output).get("/jobs/talk?language=xx")
+def test_a_language_that_the_job_lacks_is_not_found(real_client: Client) -> None:
+    answer = real_client.get("/jobs/talk?language=xx")
 
     assert answer.status_code == 404
     assert "There is no dub of talk into xx here." in answer.text
 
 
-def test_a_language_of_an_earlier_run_can_still_be_played(output: Path) -> None:
+def test_a_language_of_an_earlier_run_can_still_be_played(output: Path, client: Client) -> None:
     make_job(output, "talk", report_of({"ca": [line_result(0, "hola")]}), ca_mp4=b"x", es_mp4=b"x", en_vtt=b"x")
 
-    page = Page(client_of(output).get("/jobs/talk?language=es").text)
+    page = Page(client.get("/jobs/talk?language=es").text)
 
-    assert page.all("video")[0]["src"] == "/jobs/talk/files/talk.es.mp4"
+    assert page.all("video")[0]["src"] == client.path_of("/jobs/talk/files/talk.es.mp4")
     assert "dubbed by an earlier run" in page.text
 
 
-def test_an_unfinished_job_and_a_damaged_report_say_what_to_do(output: Path) -> None:
-    make_job(output, "begun")
+def test_a_damaged_report_says_what_to_do(output: Path, client: Client) -> None:
     (make_job(output, "torn") / "report.json").write_text('{"schema": 1, "state"')
     make_job(output, "future", report_of({}) | {"schema": 2}, es_mp4=b"x")
-    client = client_of(output)
 
-    assert "goes on where it stopped" in client.get("/jobs/begun").text
     assert "is damaged" in client.get("/jobs/torn").text
     future = client.get("/jobs/future").text
     assert "of another version" in future
     assert Page(future).all("video")
-    assert client.get("/").text.count("Report unreadable") == 2
 
 
-def test_a_dub_without_a_file_for_browsers_says_so(output: Path) -> None:
+def test_a_job_whose_folder_is_gone_still_has_its_page(output: Path, client: Client) -> None:
+    shutil.rmtree(make_job(output, "moved", report_of({})))
+
+    assert client.get("/jobs/moved").status_code == 200
+    assert client.get("/jobs/moved/files/report.json").status_code == 404
+
+
+def test_a_waiting_a_running_and_a_failed_job_say_how_far_they_are(site: Site, client: Client) -> None:
+    store, root = site.office.store, site.user("root", "admin")
+    jobs = [store.submit(root.actor, {"source": f"/films/{n}.mp4", "targets": ["es"]})[0] for n in range(3)]
+    epoch = store.in_charge().backend_epoch
+    for job in jobs[1:]:
+        assert store.take(Fence(job.id, 1, epoch), owner="test", ttl_ms=60_000)
+    stage = {"stage": "speak", "target": "es", "done": 3, "total": 9, "eta_s": 75.0, "note": ""}
+    assert store.report_progress(Fence(jobs[1].id, 1, epoch), {"stages": [stage]})
+    error = {
+        "code": "media_no_audio",
+        "message": "The file has no sound",
+        "hint": "Choose another.",
+        "retryable": False,
+    }
+    assert store.fail(Fence(jobs[2].id, 1, epoch), error)
+
+    waiting, running, failed = (Page(client.get(f"/ui/jobs/{job.id}").text) for job in jobs)
+
+    assert "Waiting" in waiting.text and "Pause" in waiting.text
+    assert "Running" in running.text and "3/9, 1:15 left" in running.text
+    assert running.all("progress") == [{"max": "9", "value": "3", "aria-label": "speak"}]
+    assert "Failed" in failed.text and "The file has no sound Choose another." in failed.text
+    assert "Run again" in failed.text
+
+
+def test_the_buttons_of_a_job_do_what_they_say(site: Site, client: Client) -> None:
+    store, root = site.office.store, site.user("root", "admin")
+    job, _ = store.submit(root.actor, {"source": "/films/a.mp4", "targets": ["es"]})
+
+    def press(action: str) -> str:
+        answer = client.post(f"/ui/jobs/{job.id}/{action}", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/jobs/{job.id}")
+        return store.job(root.actor, job.id).state.value
+
+    assert [press(action) for action in ("pause", "resume", "cancel", "retry")] == [
+        "paused",
+        "pending",
+        "cancelled",
+        "pending",
+    ]
+    press("share")
+    assert store.job(root.actor, job.id).shared
+    press("unshare")
+    assert not store.job(root.actor, job.id).shared
+    assert client.post(f"/ui/jobs/{job.id}/resume").status_code == 409
+    assert client.post(f"/ui/jobs/{job.id}/explode").status_code == 400
+
+
+def test_a_dub_without_a_file_for_browsers_says_so(output: Path, client: Client) -> None:
     make_job(
         output, "talk", report_of({"es": [line_result(0, "hola")]}, notes=["no MP4: the pictures are VP8"]), mkv=b"x"
     )
 
-    page = Page(client_of(output).get("/jobs/talk").text)
+    page = Page(client.get("/jobs/talk").text)
 
     assert page.all("video") == page.all("script") == []
     assert "There is no MP4 of this dub" in page.text
     assert "the pictures are VP8" in page.text
 
 
-def test_sound_alone_is_played_too(output: Path) -> None:
+def test_sound_alone_is_played_too(output: Path, client: Client) -> None:
     make_job(output, "song", report_of({"es": [line_result(0, "hola", "late")]}), es_m4a=b"x")
 
-    answer = client_of(output).get("/jobs/song/files/song.es.m4a")
+    answer = client.get("/jobs/song/files/song.es.m4a")
 
     assert answer.headers["content-type"] == "audio/mp4"
-    assert 'class="player sound"' in client_of(output).get("/jobs/song").text
+    assert 'class="player sound"' in client.get("/jobs/song").text
 
 
-def test_silence_has_no_figures(output: Path) -> None:
+def test_silence_has_no_figures(output: Path, client: Client) -> None:
     made = report_of({"es": []})
     made["targets"]["es"]["sound"] = {"lufs": float("-inf"), "true_peak_dbtp": None, "note": None}
     make_job(output, "quiet", made, es_mp4=b"x")
 
-    text = Page(client_of(output).get("/jobs/quiet").text).text
+    text = Page(client.get("/jobs/quiet").text).text
 
     assert "– LUFS" in text
     assert "– dBTP" in text
@@ -212,7 +299,7 @@ def test_figures_read_as_people_write_them(shown: str, expected: str) -> None:
     assert shown == expected
 
 
-def test_hostile_names_and_texts_stay_text(output: Path) -> None:
+def test_hostile_names_and_texts_stay_text(output: Path, client: Client) -> None:
     made = report_of(
         {"es": [line_result(0, HOSTILE, HOSTILE)], HOSTILE: [line_result(0, "x")]},
         source={"name": HOSTILE, "language": HOSTILE, "duration_ms": 1000},
@@ -222,15 +309,13 @@ def test_hostile_names_and_texts_stay_text(output: Path) -> None:
     made["engines"][0] |= dict.fromkeys(("kind", "target", "name", "version", "licence", "note", "reason"), HOSTILE)
     name = HOSTILE.replace("/", "_")
     folder = make_job(output, name, made, es_mp4=b"film", es_vtt=b"WEBVTT", mkv=b"x")
-    client = client_of(output)
 
-    listed = Page(client.get("/").text)
-    address = str(listed.all("a")[1]["href"])
+    address = client.path_of(f"/jobs/{quote(name, safe='')}")
+    listed = client.get("/ui/jobs").text
     answer = client.get(address)
     page = Page(answer.text)
 
-    assert address == f"/jobs/{quote(name, safe='')}"
-    assert folder.name == name
+    assert folder.name == name and "<script" not in listed and name in Page(listed).text
     assert [script["src"] for script in page.all("script")] == ["/static/player.js"]
     assert not [e for e in page.elements if "style" in e[1] or any(key.startswith("on") for key in e[1])]
     assert page.text.count(HOSTILE) >= 8
@@ -290,19 +375,11 @@ ATTACKS = [
     "/jobs/talk/files/TALK.ES.MP4",
     "/jobs/talk/files/",
     "/jobs/talk/",
-    "/jobs/linked",
-    "/jobs/linked/files/linked.es.mp4",
-    "/jobs/.hidden",
-    "/jobs/.",
-    "/jobs/..",
-    "/jobs/%2e%2e",
-    "/jobs/%2e%2e%2fsecret.es.mp4",
-    "/jobs/..%2ftalk/files/talk.es.mp4",
-    "/jobs/talk%2f.work",
-    "/jobs//talk/files/talk.es.mp4",
-    "/jobs/%2Ftmp",
-    "/jobs/inner/files/talk.es.mp4",
-    "/jobs/loose.es.mp4",
+    "/ui/jobs/talk",
+    "/ui/jobs/..%2f..%2fsecret.es.mp4",
+    "/ui/jobs/..%2ftalk/files/talk.es.mp4",
+    "/ui/jobs/%2e%2e/files/secret.es.mp4",
+    "/ui/jobs/%2Ftmp",
     "/static/..%2ftemplates%2fbase.html",
     "/static/%2e%2e/app.py",
     "/static/.",
@@ -311,9 +388,10 @@ ATTACKS = [
 ]
 
 
-async def ask(output: Path, path: str) -> tuple[int, bytes]:
+async def ask(client: Client, path: str) -> tuple[int, bytes]:
     """Status and body of a GET whose path arrives as written: a client's library would tidy it first."""
-    sent = []
+    sent, cookie = [], "; ".join(f"{key}={value}" for key, value in client.cookies.items())
+    path = re.sub("^/jobs/talk(?=/|$)", client.path_of("/jobs/talk"), path)
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -324,16 +402,16 @@ async def ask(output: Path, path: str) -> tuple[int, bytes]:
     scope = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "GET",
         "scheme": "http", "path": unquote_to_bytes(path).decode("utf-8", "replace"), "raw_path": path.encode(),
-        "query_string": b"", "root_path": "", "headers": [(b"host", b"127.0.0.1:8000")],
+        "query_string": b"", "root_path": "", "headers": [(b"host", b"127.0.0.1:8000"), (b"cookie", cookie.encode())],
         "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000),
     }  # fmt: skip
-    await build(output)(scope, receive, send)  # type: ignore[arg-type]
+    await client.app(scope, receive, send)  # type: ignore[arg-type]
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])  # type: ignore[return-value,misc]
 
 
 @pytest.mark.parametrize("path", ATTACKS)
-def test_what_no_job_produced_does_not_exist(talk: Path, output: Path, path: str) -> None:
-    status, body = asyncio.run(ask(output, path))
+def test_what_no_job_produced_does_not_exist(talk: Path, client: Client, path: str) -> None:
+    status, body = asyncio.run(ask(client, path))
 
     # a slash too many is answered with the way to the list's own address, which is not found in turn
     assert status == 404 or (status == 307 and path.endswith("/"))
@@ -341,30 +419,9 @@ def test_what_no_job_produced_does_not_exist(talk: Path, output: Path, path: str
     assert b"root:" not in body
 
 
-def test_the_attacks_are_against_a_job_that_is_there(talk: Path, output: Path) -> None:
-    client = client_of(output)
-
+def test_the_attacks_are_against_a_job_that_is_there(talk: Path, client: Client) -> None:
     assert client.get("/jobs/talk/files/talk.es.mp4").content == CONTENT
-    assert client.get("/jobs/inner/files/inner.es.mp4").status_code == 200
-    assert {job.name for job in Library(output).jobs()} == {"talk", "inner"}
-
-
-def test_a_name_that_looks_like_an_escape_is_taken_as_it_is(output: Path) -> None:
-    make_job(output, "50%2e0", report_of({"es": []}), es_mp4=b"film")
-
-    assert client_of(output).get("/").text.count('href="/jobs/50%252e0"') == 1
-    assert asyncio.run(ask(output, "/jobs/50%252e0/files/50%252e0.es.mp4")) == (200, b"film")
-    assert asyncio.run(ask(output, "/jobs/50%2e0"))[0] == 404
-
-
-def test_a_folder_whose_name_is_not_text_is_left_out(output: Path) -> None:
-    make_job(output, "talk")
-    marker = output / os.fsdecode(b"\xff\xfe") / ".work" / "job.json"
-    marker.parent.mkdir(parents=True)
-    marker.write_text("{}")
-
-    assert [job.name for job in Library(output).jobs()] == ["talk"]
-    assert client_of(output).get("/").status_code == 200
+    assert asyncio.run(ask(client, "/jobs/talk/files/talk.es.mp4")) == (200, CONTENT)
 
 
 @pytest.mark.parametrize(
@@ -379,9 +436,9 @@ def test_a_folder_whose_name_is_not_text_is_left_out(output: Path) -> None:
     ],
 )
 def test_files_have_their_own_types_and_are_saved_under_their_names(
-    real_output: Path, name: str, expected: str
+    real_output: Path, real_client: Client, name: str, expected: str
 ) -> None:
-    client = client_of(real_output)
+    client = real_client
 
     shown, saved = client.get(f"/jobs/talk/files/{name}"), client.get(f"/jobs/talk/files/{name}?download=1")
 
@@ -393,10 +450,10 @@ def test_files_have_their_own_types_and_are_saved_under_their_names(
     assert in_a_sandbox == (not expected.startswith("video/"))
 
 
-def test_a_name_of_any_script_survives_a_download(output: Path) -> None:
+def test_a_name_of_any_script_survives_a_download(output: Path, client: Client) -> None:
     make_job(output, "año 日本", report_of({"es": []}), es_mp4=b"x")
 
-    answer = client_of(output).get(f"/jobs/{quote('año 日本')}/files/{quote('año 日本.es.mp4')}?download=1")
+    answer = client.get(f"/jobs/{quote('año 日本')}/files/{quote('año 日本.es.mp4')}?download=1")
 
     assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''{quote('año 日本.es.mp4')}"
 
@@ -410,8 +467,8 @@ def test_a_name_of_any_script_survives_a_download(output: Path) -> None:
         ("bytes=10000-99999", 10000, 10239),
     ],
 )
-def test_a_player_gets_the_part_it_asks_for(talk: Path, output: Path, asked: str, first: int, last: int) -> None:
-    answer = client_of(output).get("/jobs/talk/files/talk.es.mp4", headers={"Range": asked})
+def test_a_player_gets_the_part_it_asks_for(talk: Path, client: Client, asked: str, first: int, last: int) -> None:
+    answer = client.get("/jobs/talk/files/talk.es.mp4", headers={"Range": asked})
 
     assert answer.status_code == 206
     assert answer.headers["content-range"] == f"bytes {first}-{last}/10240"
@@ -419,12 +476,12 @@ def test_a_player_gets_the_part_it_asks_for(talk: Path, output: Path, asked: str
 
 
 @pytest.mark.parametrize(("asked", "status"), [("bytes=10240-", 416), ("bytes=abc", 400)])
-def test_a_part_that_is_not_there_is_refused(talk: Path, output: Path, asked: str, status: int) -> None:
-    assert client_of(output).get("/jobs/talk/files/talk.es.mp4", headers={"Range": asked}).status_code == status
+def test_a_part_that_is_not_there_is_refused(talk: Path, client: Client, asked: str, status: int) -> None:
+    assert client.get("/jobs/talk/files/talk.es.mp4", headers={"Range": asked}).status_code == status
 
 
-def test_a_whole_file_says_that_parts_can_be_had(talk: Path, output: Path) -> None:
-    answer = client_of(output).head("/jobs/talk/files/talk.es.mp4")
+def test_a_whole_file_says_that_parts_can_be_had(talk: Path, client: Client) -> None:
+    answer = client.head("/jobs/talk/files/talk.es.mp4")
 
     assert (answer.headers["accept-ranges"], answer.headers["content-length"], answer.content) == (
         "bytes",
@@ -437,10 +494,20 @@ def test_a_whole_file_says_that_parts_can_be_had(talk: Path, output: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/jobs/talk", "/jobs/talk/files/talk.mkv", "/static/player.js", "/livez", "/none"]
+    "path",
+    [
+        "/ui/jobs",
+        "/ui/login",
+        "/ui/setup/x",
+        "/jobs/talk",
+        "/jobs/talk/files/talk.mkv",
+        "/static/player.js",
+        "/livez",
+        "/none",
+    ],
 )
-def test_every_answer_carries_the_headers(talk: Path, output: Path, path: str) -> None:
-    headers = client_of(output).get(path).headers
+def test_every_answer_carries_the_headers(talk: Path, client: Client, path: str) -> None:
+    headers = client.get(path).headers
 
     for name in set(HEADERS) - {"Content-Security-Policy"}:
         assert headers[name] == HEADERS[name]
@@ -455,8 +522,8 @@ def test_every_answer_carries_the_headers(talk: Path, output: Path, path: str) -
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example:8000", "localhost.evil.example", "10.0.0.7:8000", ""]
 )
-def test_a_name_that_was_made_to_point_here_is_refused(talk: Path, output: Path, host: str) -> None:
-    answer = client_of(output).get("/", headers={"Host": host})
+def test_a_name_that_was_made_to_point_here_is_refused(talk: Path, client: Client, host: str) -> None:
+    answer = client.get("/", headers={"Host": host})
 
     assert answer.status_code == 400
     assert "talk" not in answer.text
@@ -464,26 +531,26 @@ def test_a_name_that_was_made_to_point_here_is_refused(talk: Path, output: Path,
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000"])
-def test_the_names_of_this_machine_are_answered(output: Path, host: str) -> None:
-    assert client_of(output).get("/livez", headers={"Host": host}).text == "ok\n"
+def test_the_names_of_this_machine_are_answered(client: Client, host: str) -> None:
+    assert client.get("/livez", headers={"Host": host}).text == "ok\n"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/", "/jobs/talk", "/jobs/talk/files/talk.es.mp4", "/livez"])
-def test_there_is_nothing_but_reading(talk: Path, output: Path, method: str, path: str) -> None:
-    answer = client_of(output).request(method, path)
+@pytest.mark.parametrize("path", ["/", "/ui/jobs", "/jobs/talk", "/jobs/talk/files/talk.es.mp4", "/livez"])
+def test_there_is_nothing_but_reading(talk: Path, client: Client, method: str, path: str) -> None:
+    answer = client.request(method, path)
 
     assert answer.status_code == 405
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+    assert set(answer.headers["allow"].split(", ")) <= {"GET", "HEAD"}
 
 
-def test_reading_leaves_the_folder_as_it_was(talk: Path, output: Path) -> None:
+def test_reading_leaves_the_folder_as_it_was(talk: Path, client: Client) -> None:
     def state() -> list[tuple[str, int, int]]:
-        return sorted((str(p), p.lstat().st_mtime_ns, p.lstat().st_size) for p in output.parent.rglob("*"))
+        return sorted((str(p), p.lstat().st_mtime_ns, p.lstat().st_size) for p in talk.rglob("*"))
 
-    before, client = state(), client_of(output)
-    for path in ("/", "/jobs/talk", "/jobs/talk/files/talk.es.mp4", "/jobs/none"):
-        client.get(path)
+    before = state()
+    for path in ("/ui/jobs", "/jobs/talk", "/jobs/talk/files/talk.es.mp4"):
+        assert client.get(path).status_code == 200
 
     assert state() == before
 
@@ -507,18 +574,14 @@ def test_a_defect_is_a_page_without_details() -> None:
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.nip.io", "myhost"])
-def test_every_address_but_this_machines_own_is_refused(
-    host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_foreign_host_is_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HOST", host)
+    monkeypatch.setenv("HOST", "192.0.2.1")
 
-    assert server.main([]) == 2
+    assert server.main(["--pages-only"]) == 2
 
-    said = capsys.readouterr()
-    assert f"The setting HOST has the value '{host}', but the pages have no log-in" in said.err
-    assert "Unset it for 127.0.0.1." in said.err
-    assert said.out == ""
+    assert "The setting HOST has the value '192.0.2.1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -1,5 +1,5 @@
-"""The finished dubs in the output folder. A request names a job and a file; both are looked up in what reading the
-folders found, so that no part of an address ever becomes part of a path.
+"""What lies in a job's folder. A request names a file; it is looked up in what reading the folder found, so that no
+part of an address ever becomes part of a path.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from dubbing.artifacts import JobFolder, Names
+from dubbing.artifacts import Names
 from dubbing.errors import NotFoundError
 from dubbing.web.report import Report
 
-State = Literal["done", "done_with_warnings", "unfinished", "unreadable"]
+Condition = Literal["done", "done_with_warnings", "unfinished", "unreadable"]
 
 TYPES = {
     ".mp4": "video/mp4",
@@ -34,7 +34,8 @@ TYPES = {
 """Everything a job leaves, in the order it is listed, and how it is served."""
 _ORDER = list(TYPES)
 
-_OF_A_LANGUAGE = r"\.(?P<tag>[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)\.(?:mp4|m4a|srt|vtt)"
+_TAG = r"\.(?P<{}>[A-Za-z]{{2,3}}(?:-[A-Za-z0-9]{{2,8}})*)\."
+_OF_A_LANGUAGE = _TAG.format("tag") + r"(?:mp4|m4a|srt|vtt)|lines" + _TAG.format("lines_tag") + "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,14 @@ class File:
 
 
 @dataclass(frozen=True)
-class Job:
+class Results:
     """One job's folder, as it was when it was read."""
 
     name: str
     """Of the folder."""
     changed: datetime
     """When the report was written, local time; of an unfinished job, when it was begun."""
-    state: State
+    state: Condition
     report: Report | None
     files: dict[str, File]
     """By name: films first, then subtitles, then what a job tells of itself."""
@@ -84,69 +85,29 @@ class Job:
         played = [file.tag for file in self.files.values() if file.tag and file.path.suffix in (".mp4", ".m4a")]
         return list(dict.fromkeys((*latest, *played)))
 
+    def file(self, name: str) -> File:
+        """A result by its name. Raises NotFoundError for everything that is not one, whether it exists or not."""
+        if name not in self.files:
+            raise NotFoundError(what=f"file named {name}")
+        return self.files[name]
+
     def of_language(self, tag: str, *suffixes: str) -> File | None:
         """The first file of a language with one of these suffixes."""
         found = {file.path.suffix: file for file in self.files.values() if file.tag == tag}
         return next((found[suffix] for suffix in suffixes if suffix in found), None)
 
 
-class Library:
-    """The jobs below an output folder."""
-
-    def __init__(self, output_dir: Path) -> None:
-        self.output_dir = output_dir.resolve()
-
-    def jobs(self) -> list[Job]:
-        """All jobs, newest first."""
-        return sorted(map(_read, self._folders()), key=lambda job: (job.changed, job.name), reverse=True)
-
-    def job(self, name: str) -> Job:
-        """The job of this name. Raises NotFoundError."""
-        for folder in self._folders():
-            if folder.name == name:
-                return _read(folder)
-        raise NotFoundError(what=f"dub named {name}")
-
-    def file(self, job_name: str, name: str) -> File:
-        """A result of a job. Raises NotFoundError for everything that is not one, whether it exists or not."""
-        found = self.job(job_name).files.get(name)
-        if found is None:
-            raise NotFoundError(what=f"file named {name}")
-        return found
-
-    def _folders(self) -> Iterator[Path]:
-        if not self.output_dir.is_dir():
-            return
-        with os.scandir(self.output_dir) as entries:
-            for entry in entries:
-                path = Path(entry.path)
-                if _plain(entry.name) and entry.is_dir(follow_symlinks=False) and _is_job(path):
-                    yield path
-
-
-def _is_job(path: Path) -> bool:
-    return os.path.isfile(_marker(path))  # noqa: PTH113 - answers False, too, for a folder that may not be read
-
-
-def _marker(path: Path) -> Path:
-    return JobFolder(path).work / "job.json"
-
-
-def _plain(name: str) -> bool:
-    """Whether a job could have written this name: not hidden, and text (names of other systems may be any bytes)."""
-    return not name.startswith(".") and name.encode(errors="ignore") == os.fsencode(name)
-
-
-def _read(folder: Path) -> Job:
+def read(folder: Path) -> Results:
+    """What a job has left in its folder so far."""
     files = {file.name: file for file in sorted(_files(folder), key=_rank)}
     written = files.get(Names(folder).report.name)
     if written is None:
-        return Job(folder.name, _changed(_marker(folder)), "unfinished", None, files)
+        return Results(folder.name, _changed(folder), "unfinished", None, files)
     try:
         report = Report.model_validate_json(written.path.read_bytes())
     except ValidationError:
-        return Job(folder.name, _changed(written.path), "unreadable", None, files)
-    return Job(folder.name, _changed(written.path), report.state, report, files)
+        return Results(folder.name, _changed(written.path), "unreadable", None, files)
+    return Results(folder.name, _changed(written.path), report.state, report, files)
 
 
 def _rank(file: File) -> tuple[int, str]:
@@ -154,6 +115,8 @@ def _rank(file: File) -> tuple[int, str]:
 
 
 def _files(folder: Path) -> Iterator[File]:
+    if not folder.is_dir():
+        return
     names = Names(folder)
     whole = {path.name for path in (names.report, names.timeline, names.collection(False), names.collection(True))}
     whole.add("job.log")
@@ -163,8 +126,8 @@ def _files(folder: Path) -> Iterator[File]:
             own = of_a_language.fullmatch(entry.name)
             if (entry.name in whole or own) and entry.is_file(follow_symlinks=False):
                 size = entry.stat(follow_symlinks=False).st_size
-                yield File(entry.name, Path(entry.path), size, own["tag"] if own else None)
+                yield File(entry.name, Path(entry.path), size, (own["tag"] or own["lines_tag"]) if own else None)
 
 
 def _changed(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    return datetime.fromtimestamp(path.stat().st_mtime if path.exists() else 0).astimezone()

@@ -1,0 +1,104 @@
+"""The list of jobs, one job with its player and report, its files, and the buttons that act on it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+
+from dubbing.jobs import State
+from dubbing.store.requests import View
+from dubbing.web import pages
+from dubbing.web.headers import POLICY
+from dubbing.web.identity import Anyone, Writer
+from dubbing.web.office import Desk
+
+router = APIRouter(prefix="/ui")
+PAGE = 30
+FILTERS = {
+    "waiting": (State.PENDING, State.DELAYED, State.PAUSED),
+    "running": (State.RUNNING,),
+    "done": (State.DONE, State.WARNED),
+    "failed": (State.FAILED, State.CANCELLED),
+}
+"""States a list can be narrowed to, by the word in its address."""
+
+
+@router.get("/jobs")
+def job_list(
+    desk: Desk,
+    visitor: Anyone,
+    view: View = "all",
+    state: Literal["", "waiting", "running", "done", "failed"] = "",
+    q: str = "",
+    before: int | None = None,
+) -> HTMLResponse:
+    """The newest jobs first, a page at a time."""
+    states = FILTERS.get(state, ())
+    found = desk.store.jobs(visitor.actor, view=view, states=states, search=q[:100], before_seq=before, limit=PAGE + 1)
+    return HTMLResponse(
+        pages.render(
+            "jobs.html",
+            me=visitor.user,
+            jobs=found[:PAGE],
+            more=found[PAGE - 1].seq if len(found) > PAGE else None,
+            view=view,
+            state=state,
+            q=q,
+            names={user.id: user.name for user in desk.store.users(visitor.actor)} if visitor.actor.sees_all else {},
+        )
+    )
+
+
+@router.get("/jobs/{job_id}")
+def job_page(desk: Desk, visitor: Anyone, job_id: str, language: str | None = None) -> HTMLResponse:
+    """One job: its stages while it runs, its dub and report afterwards."""
+    job = desk.store.job(visitor.actor, job_id)
+    results = desk.results(job)
+    dubs = pages.dubs(results, language) if results else []
+    mine = visitor.user.id == job.user_id or visitor.actor.sees_all
+    return HTMLResponse(
+        pages.render(
+            "job.html",
+            me=visitor.user,
+            job=job,
+            results=results,
+            dubs=dubs,
+            original=pages.source_subtitles(results) if results else None,
+            mine=mine and visitor.user.role != "viewer",
+        )
+    )
+
+
+@router.api_route("/jobs/{job_id}/files/{file_name}", methods=["GET", "HEAD"])
+def job_file(desk: Desk, visitor: Anyone, job_id: str, file_name: str, download: bool = False) -> FileResponse:
+    """A result, whole or in part. Raises NotFoundError."""
+    results = desk.results(desk.store.job(visitor.actor, job_id))
+    found = pages.require(results).file(file_name)
+    return FileResponse(
+        found.path,
+        media_type=found.content_type,
+        filename=found.name,
+        content_disposition_type="attachment" if download else "inline",
+        # in a sandbox browsers refuse to play a film that is opened by its own address
+        headers={"Content-Security-Policy": POLICY if found.is_media else f"{POLICY}; sandbox"},
+    )
+
+
+@router.post("/jobs/{job_id}/{action}")
+def act(
+    desk: Desk,
+    visitor: Writer,
+    job_id: str,
+    action: Literal["cancel", "pause", "resume", "retry", "share", "unshare"],
+) -> RedirectResponse:
+    """Cancel, pause, resume, run again, share or stop sharing. Raises NotFoundError, StateConflictError."""
+    intake, actor = desk.intake, visitor.actor
+    if action in ("share", "unshare"):
+        desk.store.share(actor, job_id, action == "share")
+    else:
+        {"cancel": intake.cancel, "pause": intake.pause, "resume": intake.resume, "retry": intake.retry}[action](
+            actor, job_id
+        )
+    return RedirectResponse(f"/ui/jobs/{job_id}", 303)
