@@ -5,6 +5,7 @@ Importing faster_whisper would bring CTranslate2 and PyAV along; the bundled net
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,6 +62,12 @@ def chunks(spans: list[tuple[int, int]], *, max_ms: int = 30_000, join_ms: int =
         else:
             joined.append((start, end))
     return joined
+
+
+def clip(start_ms: int, end_ms: int, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """A word's times without the silence around it: the part inside the span of speech it lies in for the most part."""
+    inside = [(max(start_ms, a), min(end_ms, b)) for a, b in spans if a < end_ms and b > start_ms]
+    return max(inside, key=lambda part: part[1] - part[0]) if inside else (start_ms, end_ms)
 
 
 def speech_probabilities(audio: Int16Audio) -> npt.NDArray[np.float32]:
