@@ -65,7 +65,8 @@ def make(
     """Write a model and its tokenizer to `folder`, which is made; answers the folder.
 
     `script` is what the model says, by Whisper's code of the language; every word once in all. Words such as `<|1.00|>`
-    are timestamps. The first language is what the model detects. A language in `loops` never comes to an end.
+    are timestamps; the last one ends the text, `<|2.00|>` where there is none. The first language is what the model
+    detects. A language in `loops` never comes to an end.
     """
     languages = [*LANGUAGES, *shape.extra_languages]
     tokenizer = _tokenizer(shape, languages, " ".join((script or {}).values()).split())
@@ -88,6 +89,10 @@ def make(
     folder.mkdir(parents=True, exist_ok=True)
     spec.save(str(folder))
     tokenizer.save(str(folder / "tokenizer.json"))
+    if not shape.extra_languages:  # the sets of weights before large-v3 have their vocabulary as plain text
+        names = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        (folder / "vocabulary.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        (folder / "vocabulary.json").unlink()
     return folder
 
 
@@ -193,8 +198,9 @@ def _transitions(
         if code in loops:
             table.append((words[-1], words[0], None))
         else:
-            end = number("<|2.00|>")
-            table += [(words[-1], end, None), (end, number("<|endoftext|>"), None)]
+            end = words[-1] if text.endswith("|>") else number("<|2.00|>")
+            table += [(words[-1], end, None)] if end != words[-1] else []
+            table.append((end, number("<|endoftext|>"), None))
     return list(dict.fromkeys(table))
 
 
