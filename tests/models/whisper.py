@@ -61,6 +61,7 @@ def make(
     loops: Collection[str] = (),
     seed: int = 0,
     quantization: str = "int8",
+    multilingual: bool = True,
 ) -> Path:
     """Write a model and its tokenizer to `folder`, which is made; answers the folder.
 
@@ -69,7 +70,7 @@ def make(
     detects. A language in `loops` never comes to an end.
     """
     languages = [*LANGUAGES, *shape.extra_languages]
-    tokenizer = _tokenizer(shape, languages, " ".join((script or {}).values()).split())
+    tokenizer = _tokenizer(shape, languages, " ".join((script or {}).values()).split(), multilingual)
     rng = np.random.default_rng(seed)
     spec = whisper_spec.WhisperSpec(shape.encoder_layers, shape.heads, shape.decoder_layers, shape.heads)
     spec.decoder.scale_embeddings = 1.0
@@ -96,7 +97,7 @@ def make(
     return folder
 
 
-def _tokenizer(shape: Shape, languages: list[str], words: list[str]) -> Tokenizer:
+def _tokenizer(shape: Shape, languages: list[str], words: list[str], multilingual: bool) -> Tokenizer:
     """Byte-level BPE in Whisper's order: text, special tokens, timestamps; every word of the script is one token."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -110,7 +111,8 @@ def _tokenizer(shape: Shape, languages: list[str], words: list[str]) -> Tokenize
     vocabulary: dict[str, int] = content["model"]["vocab"]
     while len(vocabulary) < shape.text_tokens - 1:  # never made by a merge; only there to fill the ids
         vocabulary[f"\u0120w{len(vocabulary)}"] = len(vocabulary)
-    vocabulary[""] = len(vocabulary)  # what tells CTranslate2 that the model is multilingual
+    # CTranslate2 takes a model for a multilingual one if its vocabulary has an empty entry.
+    vocabulary["" if multilingual else "\u0120last"] = len(vocabulary)
     tokenizer = Tokenizer.from_str(json.dumps(content))
     special = ["endoftext", "startoftranscript", *languages]
     special += ["translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"]
@@ -135,8 +137,8 @@ def _decoder(spec: Any, shape: Shape, vocabulary: int, rng: np.random.Generator,
     """Random layers; `quiet` ones take part in the arithmetic but add nothing to what passes through."""
     width = shape.width
     spec.embeddings.weight = _random(rng, vocabulary, width, fan_in=1)
-    spec.projection.weight = spec.embeddings.weight.copy()
-    spec.position_encodings.encodings = _random(rng, POSITIONS, width, fan_in=4)
+    spec.projection.weight = _random(rng, vocabulary, width, fan_in=4)
+    spec.position_encodings.encodings = _random(rng, POSITIONS, width, fan_in=1)
     _norm(spec.layer_norm, width)
     for layer in spec.layer:
         _attention(layer.self_attention, width, rng, parts=(3,))
