@@ -32,6 +32,8 @@ class TranscribeItem:
     """Where the piece starts in the job's audio; the answer's times include it."""
     language: str
     """BCP-47 tag, or `auto` for an engine that detects languages."""
+    speech: tuple[tuple[int, int], ...] | None = None
+    """Stretches of speech in `audio`, (start, end) in ms, where the caller has looked; None: the engine looks itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class _Piece:
     item: TranscribeItem
     code: str | None
     """Whisper's code of the language; None until it is detected."""
-    spans: list[tuple[int, int]]
+    spans: Sequence[tuple[int, int]]
     """Stretches of speech, ms."""
     features: npt.NDArray[np.float32] | None = None
     """Log-mel spectrogram, shape (mels, 3000); None when nobody speaks."""
@@ -86,7 +86,7 @@ class WhisperEngine:
         self._codes = {code for code in (*CODES, "yue") if model.hf_tokenizer.token_to_id(f"<|{code}|>") is not None}
         self._tokenizers: dict[str, Any] = {}
         self._suppressed = list(transcribe.get_suppressed_tokens(self._tokenizer("en"), [-1]))
-        self._threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="whisper")
+        self._threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="whisper")
 
     def run(self, items: Sequence[TranscribeItem]) -> list[Transcript]:
         """Recognise pieces of speech; without speech the answer is empty.
@@ -113,7 +113,8 @@ class WhisperEngine:
         if item.audio.size > WINDOW_MS * SAMPLE_RATE // 1000:
             detail = f"it lasts {item.audio.size / SAMPLE_RATE:.1f} s, and at most 30 s are recognised at once"
             raise BadInputError(name="audio", detail=detail)
-        piece = _Piece(item, code, vad.speech_spans(item.audio, min_silence_ms=300, pad_ms=50))
+        found = vad.speech_spans(item.audio, **vad.CLOSE) if item.speech is None else item.speech
+        piece = _Piece(item, code, found)
         speech = sum(end - start for start, end in piece.spans)
         if speech and speech >= hallucination.MIN_SPEECH * piece.length_ms:
             heard = self._model.feature_extractor(item.audio.astype(np.float32) / 32768)[:, :-1][:, :FRAMES]

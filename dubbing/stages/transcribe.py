@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dubbing import subtitles
 from dubbing.artifacts import Manifest, fingerprint
@@ -28,10 +28,19 @@ WINDOW = 4
 """Chunks of one job in flight."""
 LISTEN_MS = 30_000
 """Speech that is listened to before an assumed language counts as confirmed."""
-Stretch = tuple[int, int]
+Span = tuple[int, int]
 LOW_CONFIDENCE = 0.6
 """Mean word posterior under which recognised text is more often wrong than useful."""
 _NOT_SPEECH = re.compile(r"^\s*(\[[^]]*\]|\([^)]*\)|[♪♫#*].*|-+)\s*$")
+
+
+class Stretch(NamedTuple):
+    """A stretch of speech to recognise at once, ms from the start of the job's audio."""
+
+    start: int
+    end: int
+    speech: tuple[Span, ...]
+    """Where in it somebody speaks, ms from its own start."""
 
 
 async def segments(context: Context, source: Ingested) -> AsyncIterator[list[Segment]]:
@@ -77,8 +86,8 @@ async def _recognised(context: Context, source: Ingested) -> AsyncIterator[list[
             yield segments_of
     running: list[asyncio.Task[Transcript]] = []
     try:
-        async for start, end in chunks:
-            running.append(asyncio.create_task(recognise(start, end, language)))
+        async for stretch in chunks:
+            running.append(asyncio.create_task(recognise(stretch, language)))
             while len(running) >= WINDOW:
                 yield list((await running.pop(0)).segments)
         while running:
@@ -99,9 +108,10 @@ class _Recognise:
         self._done = Manifest(context.folder.work / "transcribe.jsonl")
         self._meter = Meter(context, Stage.TRANSCRIBE, None)
 
-    async def __call__(self, start: int, end: int, language: str) -> Transcript:
-        """What is said from `start` to `end` (ms), in a language or in `auto`, one yet to be detected."""
+    async def __call__(self, stretch: Stretch, language: str) -> Transcript:
+        """What is said in a stretch, in a language or in `auto`, one yet to be detected."""
         context, info = self.context, self._engine.info
+        start, end, spans = stretch
         self._meter.total += 1
         key = fingerprint(
             source=context.job.source_id,
@@ -115,7 +125,7 @@ class _Recognise:
         else:
             audio = await asyncio.to_thread(_samples, self._speech, start, end)
             with context.trace.span("transcribe", f"{start / 1000:.1f}-{end / 1000:.1f} s"):
-                answer = await self._engine(TranscribeItem(audio, start, language), lane=context.job.id)
+                answer = await self._engine(TranscribeItem(audio, start, language, spans), lane=context.job.id)
             context.count("transcribe.called")
             known = {"language": answer.language, "probability": answer.probability, "segments": dump(answer)}
             self._done.put(key, known)
@@ -126,9 +136,9 @@ class _Recognise:
 async def _first(chunks: AsyncIterator[Stretch]) -> list[Stretch]:
     """The first stretches of speech, enough of them to tell the language."""
     found: list[Stretch] = []
-    async for start, end in chunks:
-        found.append((start, end))
-        if sum(b - a for a, b in found) >= LISTEN_MS:
+    async for stretch in chunks:
+        found.append(stretch)
+        if sum(one.end - one.start for one in found) >= LISTEN_MS:
             break
     return found
 
@@ -138,8 +148,8 @@ async def _confirmed(recognise: _Recognise, language: str, first: Sequence[Stret
 
     A stretch that was taken for another language, though most are not, is recognised again in the assumed one.
     """
-    answers = await together(*(recognise(start, end, "auto") for start, end in first))
-    heard = [(end - start, a.language, a.probability) for (start, end), a in zip(first, answers, strict=True)]
+    answers = await together(*(recognise(stretch, "auto") for stretch in first))
+    heard = [(s.end - s.start, a.language, a.probability) for s, a in zip(first, answers, strict=True)]
     job, log = recognise.context.job, recognise.context.log
     other = other_language(language, heard)
     if other is not None:
@@ -152,7 +162,7 @@ async def _confirmed(recognise: _Recognise, language: str, first: Sequence[Stret
         )
     log.info("the track has no label: it is taken for %s, and what is said first does not contradict", language)
     stray = [i for i, answer in enumerate(answers) if answer.segments and not _same(answer.language, language)]
-    again = await together(*(recognise(*first[i], language) for i in stray))
+    again = await together(*(recognise(first[i], language) for i in stray))
     mended = dict(zip(stray, again, strict=True))
     return [list(mended.get(i, answer).segments) for i, answer in enumerate(answers)]
 
@@ -185,12 +195,14 @@ async def _chunks(context: Context, source: Ingested) -> AsyncIterator[Stretch]:
         length = min(PIECE_MS, total - at)
         audio = await asyncio.to_thread(_samples, speech, at, at + length)
         with context.trace.span("transcribe", "voice activity"):
-            spans = vad.chunks(await asyncio.to_thread(vad.speech_spans, audio))
+            likely = await asyncio.to_thread(vad.speech_probabilities, audio)
+        spans = vad.chunks(vad.spans(likely, audio.size))
+        close = vad.spans(likely, audio.size, **vad.CLOSE)
         last = at + length >= total
         if not last and spans and spans[-1][1] >= length - 500 and len(spans) > 1:
             spans, length = spans[:-1], spans[-1][0]  # speech goes on past the piece: look at it again, whole
         for start, end in spans:
-            yield at + start, at + end
+            yield Stretch(at + start, at + end, vad.inside(close, start, end))
         at += length
 
 

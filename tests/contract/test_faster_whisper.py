@@ -195,6 +195,15 @@ def test_silence_is_not_recognised_and_not_given_to_the_model(made: Any, voice: 
     assert ("encode", 1) in calls
 
 
+def test_a_caller_that_has_looked_for_speech_says_where_it_is(engine: WhisperEngine, voice: Int16Audio) -> None:
+    said, nothing = engine.run(
+        [TranscribeItem(voice, 0, "en", ((500, 1500), (4000, 5000))), TranscribeItem(voice, 0, "en", ())]
+    )
+    assert nothing.segments == ()
+    words = [word for segment in said.segments for word in segment.words]
+    assert all(500 <= w.start_ms < w.end_ms <= 1520 or 4000 <= w.start_ms < w.end_ms <= 5020 for w in words)
+
+
 def test_text_over_silence_is_dropped(made: Any, voice: Int16Audio) -> None:
     engine, _ = made({"en": "good morning <|1.00|> <|12.00|> thanks everybody <|14.00|>"})
     audio = np.concatenate([voice, silence(14 - voice.size / 16_000)])
