@@ -123,7 +123,8 @@ def _spec(needed: Weights, quality: Literal["good", "best"], summary: str, codes
     def locate() -> Located:
         if find_spec("faster_whisper") is None:
             return Located(False, "the package faster-whisper is not installed", INSTALL)
-        detail = weights.problem(needed, weights.folder(needed, {}))
+        place = weights.folder(needed, {})
+        detail = weights.problem(needed, place) if place.is_dir() else "its weights are not on this machine"
         return Located(False, detail, f"dub models fetch {needed.name}") if detail else Located(True)
 
     return EngineSpec(

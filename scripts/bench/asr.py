@@ -1,10 +1,11 @@
 """What batches bring to recognition: real-time factor of Whisper's engine by size of the batch, on this machine.
 
-    python scripts/bench/asr.py AUDIO [--size small] [--device cuda] [--batches 1,4,8,16]
+    python scripts/bench/asr.py [--size small] [--device cuda] [--batches 1,4,8,16]
+    python scripts/bench/asr.py --path FOLDER --audio FILE
 
-AUDIO is any recording of speech; it is repeated to make pieces of 28 s. `--size` writes a model of that architecture with
-random weights that say 90 words a piece, whatever they hear: speed does not depend on what the weights say, but it does
-depend on how much. `--path` measures a folder of real weights instead. Compare rows of one run.
+`--size` writes a model of that architecture with random weights that say 90 words a piece, whatever they hear: speed does
+not depend on what the weights say, but it does depend on how much. `--path` measures real weights, on a recording of
+speech that is repeated to make pieces of 28 s. Compare rows of one run.
 """
 
 from __future__ import annotations
@@ -45,10 +46,19 @@ def read(path: Path) -> Int16Audio:
 
 
 def pieces_of(audio: Int16Audio, count: int) -> list[TranscribeItem]:
-    """Pieces of 28 s, each beginning elsewhere in the recording."""
-    length = PIECE_S * 16_000
-    turned = (np.roll(audio, -i * 16_000) for i in range(count))
-    return [TranscribeItem(np.resize(one, length), i * PIECE_S * 1000, "en") for i, one in enumerate(turned)]
+    """Pieces of 28 s, each beginning elsewhere in the recording, with their speech found, as a job gives them."""
+    pieces = (np.resize(np.roll(audio, -i * 16_000), PIECE_S * 16_000) for i in range(count))
+    return [
+        TranscribeItem(piece, i * PIECE_S * 1000, "en", tuple(vad.speech_spans(piece, **vad.CLOSE)))
+        for i, piece in enumerate(pieces)
+    ]
+
+
+def noise(count: int) -> list[TranscribeItem]:
+    """Pieces of 28 s that are said to be speech all through."""
+    rng = np.random.default_rng(0)
+    pieces = (rng.normal(0, 1000, PIECE_S * 16_000).astype(np.int16) for _ in range(count))
+    return [TranscribeItem(piece, i * PIECE_S * 1000, "en", ((0, PIECE_S * 1000),)) for i, piece in enumerate(pieces)]
 
 
 def floor_tflop(shape: whisper.Shape, tokens: int, beams: int) -> tuple[float, float]:
@@ -71,7 +81,7 @@ def memory_mb(device: str) -> int:
 
 
 def preparation_s(item: TranscribeItem, mels: int) -> tuple[float, float]:
-    """Seconds of one thread for a piece before the model sees it: (voice activity, spectrogram)."""
+    """Seconds of one thread for a piece: (voice activity, in the job; spectrogram, in the engine)."""
     from faster_whisper.feature_extractor import FeatureExtractor  # noqa: PLC0415
 
     extract = FeatureExtractor(feature_size=mels)
@@ -97,10 +107,10 @@ def measure(engine: WhisperEngine, items: list[TranscribeItem], batch: int, repe
 def main() -> None:
     """Print the table, and with --json one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("audio", type=Path, metavar="AUDIO")
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--size", choices=SHAPES, default="tiny", help="architecture with random weights")
     model.add_argument("--path", type=Path, help="folder of real weights in CTranslate2's format")
+    parser.add_argument("--audio", type=Path, metavar="FILE", help="a recording of speech (default: noise)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--compute-type", default="auto")
     parser.add_argument("--beam-size", type=int, default=5)
@@ -119,7 +129,8 @@ def run(given: argparse.Namespace, folder: Path) -> None:
     shape = SHAPES[given.size]
     place = given.path
     if place is None:
-        script = {"en": " ".join(f"word{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(WORDS)) + " <|28.00|>"}
+        words = " ".join(f"word{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(WORDS))
+        script = {"en": f"{words} <|{PIECE_S}.00|>"}
         place = whisper.make(folder / "model", script, shape=shape, quantization="float16")
     options = {"path": str(place), "device": given.device, "compute_type": given.compute_type}
     options |= {"beam_size": given.beam_size, "threads": given.threads, "max_batch": 256}
@@ -128,7 +139,7 @@ def run(given: argparse.Namespace, folder: Path) -> None:
     engine: Any = spec.load(options)
     loaded = time.perf_counter() - start
     device = "cpu" if engine.info.deterministic else "cuda"
-    items = pieces_of(read(given.audio), given.pieces)
+    items = pieces_of(read(given.audio), given.pieces) if given.audio else noise(given.pieces)
     rows: list[dict[str, Any]] = []
     print(f"{device}, beam {given.beam_size}, loaded in {loaded:.1f} s, {given.pieces} pieces of {PIECE_S} s")
     print(f"{'batch':>5} {'s a piece':>10} {'x real time':>12} {'against the first':>18} {'words':>6} {'MB':>7}")
@@ -142,7 +153,9 @@ def run(given: argparse.Namespace, folder: Path) -> None:
             f"{batch:5} {row['s_per_piece']:10.3f} {row['x_real_time']:12.1f} {gain:17.2f}x {words:6} {row['memory_mb']:7}"
         )
     spans_s, mels_s = preparation_s(items[0], shape.mels)
-    print(f"before the model, one thread: voice activity {spans_s:.3f} s a piece, spectrogram {mels_s:.3f} s")
+    print(
+        f"one CPU thread, a piece: voice activity {spans_s:.3f} s (in the job), spectrogram {mels_s:.3f} s (in the engine)"
+    )
     if given.path is None:
         encoder, decoder = floor_tflop(shape, WORDS + 6, given.beam_size)
         print(f"arithmetic of a piece: encoder {encoder:.4f}, decoder {decoder:.4f} x 10^12 operations")

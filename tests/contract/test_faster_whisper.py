@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -20,10 +21,13 @@ from faster_whisper import WhisperModel
 
 from dubbing.engines import faster_whisper, weights
 from dubbing.engines.base import EngineInfo, EngineSpec, TranscribeItem, Transcript
+from dubbing.engines.local import LocalClient
 from dubbing.engines.whisper_batch import WhisperEngine
 from dubbing.errors import (
     BadInputError,
     DubbingError,
+    EngineBrokenError,
+    EngineError,
     EngineMissingError,
     LanguageError,
     SettingsError,
@@ -318,6 +322,55 @@ def test_what_it_cannot_hear_is_refused(
 ) -> None:
     with pytest.raises(error):
         engine.run([item(silence(seconds), language)])
+
+
+class Failing(Counted):
+    """A loaded model whose encoder fails for more than some rows."""
+
+    def __init__(self, model: Any, words: str, room: int) -> None:
+        super().__init__(model, [])
+        self._words, self._room = words, room
+
+    def encode(self, features: Any) -> Any:
+        if len(features) > self._room:
+            raise RuntimeError(self._words)
+        return self._model.encode(features)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("CUDA failed with error out of memory", EngineError),
+        ("CUDA failed with error an illegal memory access was encountered", EngineBrokenError),
+        ("cuBLAS failed with status CUBLAS_STATUS_EXECUTION_FAILED", EngineBrokenError),
+        ("a shape does not fit", EngineError),
+    ],
+)
+def test_a_gpu_that_failed_is_not_used_again_unless_it_was_only_full(
+    models_home: Path, voice: Int16Audio, words: str, error: type[DubbingError]
+) -> None:
+    model = WhisperModel(str(models_home / "faster-whisper-small"), device="cpu", cpu_threads=1)
+    engine = WhisperEngine(EngineInfo("w", "transcribe", "1", "MIT"), Failing(model, words, 0))
+    with pytest.raises(error) as caught:
+        engine.run([item(voice)])
+    assert type(caught.value) is error and words in caught.value.message
+    engine.close()
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_heard_in_halves(models_home: Path, voice: Int16Audio) -> None:
+    async def scenario() -> tuple[list[str], int]:
+        model = WhisperModel(str(models_home / "faster-whisper-small"), device="cpu", cpu_threads=1)
+        info = EngineInfo("w", "transcribe", "1", "MIT")
+        client = LocalClient(
+            WhisperEngine(info, Failing(model, "CUDA failed with error out of memory", 2)), linger_s=0.2
+        )
+        tags = ("en", "es", "en", "es")
+        answers = await asyncio.gather(*(client(item(voice, tag), lane="job") for tag in tags))
+        batches = client.stats().batches
+        await client.aclose()
+        return list(map(text, answers)), batches
+
+    assert asyncio.run(scenario()) == ([ENGLISH, SPANISH] * 2, 3)
 
 
 def test_it_is_located_by_its_weights_alone(models_home: Path, tmp_path: Path) -> None:
