@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from dubbing.engines import weights
-from tests.models import whisper
 
 WHISPER_SAYS = {"en": "good morning <|1.00|> <|1.20|> the house listens now", "es": "hola buenos días amigos míos"}
 
@@ -16,6 +15,8 @@ WHISPER_SAYS = {"en": "good morning <|1.00|> <|1.20|> the house listens now", "e
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with a tiny model for each engine that needs weights."""
+    from tests.models import whisper  # noqa: PLC0415 - only who asks for models pays for their libraries
+
     folder = tmp_path_factory.mktemp("models")
     whisper.make(folder / "faster-whisper-small", WHISPER_SAYS)
     whisper.make(folder / "faster-whisper-large-v3-turbo", WHISPER_SAYS, shape=whisper.TINY_V3)
