@@ -98,7 +98,7 @@ def request_options(sub: argparse.ArgumentParser) -> None:
         dest="source_language",
         default="auto",
         metavar="TAG",
-        help="language spoken in the file (default: the track's own label, else en)",
+        help="language spoken in the file (default: the track's own label, else en, if that is what is heard)",
     )
     sub.add_argument("--transcript", type=Path, metavar="FILE", help="what is said, as SRT, VTT, ASS or plain text")
     sub.add_argument(

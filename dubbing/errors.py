@@ -164,6 +164,13 @@ class LanguageError(BadInputError):
     code, hint = "language", "`dub languages` lists what the installed engines can do."
 
 
+class SpokenLanguageError(LanguageError):
+    """The speech in {name} is probably {heard}, not {assumed}."""
+
+    code = "spoken_language"
+    hint = "Say what is spoken: --from {tag} (or --from {assumed_tag}); a track without a label is taken for {assumed}."
+
+
 class MediaTimeoutError(BadInputError):
     """ffmpeg needed more than {limit_s} s for {name} and was stopped."""
 

@@ -70,17 +70,16 @@ async def _dub(context: Context, source: Ingested) -> JobResult:
 
     async def listen() -> list[Line]:
         lines: list[Line] = []
-        try:
-            if shared or request.transcript is not None:
-                async for segments in transcribe.segments(context, source):
-                    fresh = scripting.script(segments, len(lines))
-                    lines.extend(fresh)
-                    spoken.extend(fresh)
-            if lines:
-                context.report_stage(Stage.SCRIPT, len(lines), len(lines))
-            return lines
-        finally:
-            spoken.close()
+        if shared or request.transcript is not None:
+            async for segments in transcribe.segments(context, source):
+                fresh = scripting.script(segments, len(lines))
+                lines.extend(fresh)
+                spoken.extend(fresh)
+        if lines:
+            context.report_stage(Stage.SCRIPT, len(lines), len(lines))
+        # Only now: a feed that ends early would pass for a film with nothing more to say.
+        spoken.close()
+        return lines
 
     lines, finished = await both(listen(), together(*map(one, request.targets)))
     await source.decoded()

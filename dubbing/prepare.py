@@ -33,11 +33,16 @@ async def prepare(request: DubRequest, settings: Settings, hosted: Hosted | None
     targets = check_targets(request)
     info = await probe.probe(request.source, max_minutes=settings.max_duration_min)
     _check_track(request, len(info.audio))
-    language = request.source_language
-    if language == "auto":
-        language = source_language(info.audio[request.audio_track - 1].language)
+    label = info.audio[request.audio_track - 1].language
+    assumed = request.source_language == "auto" and not labelled(label)
+    language = source_language(label) if request.source_language == "auto" else request.source_language
     for tag in targets:
         if tag.split("-")[0] == language.split("-")[0] and tag not in request.translations:
+            if assumed:
+                detail = (
+                    f"The track has no label and is taken for {language}; say what is spoken, --from fr for instance"
+                )
+                raise LanguageError(detail=detail)
             raise LanguageError(detail=f"The speech is already in {language}; choose another language than {tag}")
     _check_texts(request)
     engines = tuple(_engines(request, settings, language, targets, hosted))
@@ -54,6 +59,7 @@ async def prepare(request: DubRequest, settings: Settings, hosted: Hosted | None
         choices=engines,
         voices=voices,
         max_duration_min=settings.max_duration_min,
+        language_assumed=assumed,
     )
 
 
@@ -84,10 +90,18 @@ def check_targets(request: DubRequest) -> tuple[str, ...]:
     return tuple(dict.fromkeys(request.targets))
 
 
+def labelled(track_language: str) -> bool:
+    """Whether a track's label names a language."""
+    return track_language.strip().lower() not in ("", "und", "mis", "mul", "zxx")
+
+
 def source_language(track_language: str) -> str:
-    """BCP-47 tag of a track from its own label; English when it has none, the only language the draft recogniser knows."""
+    """BCP-47 tag of a track from its own label; English when it has none, the only language the draft recogniser knows.
+
+    A recogniser that detects languages checks that assumption before anything is translated.
+    """
     label = track_language.strip().lower()
-    return _ISO_639_2.get(label, label) if label not in ("", "und", "mis", "mul", "zxx") else "en"
+    return _ISO_639_2.get(label, label) if labelled(label) else "en"
 
 
 _ISO_639_2 = {

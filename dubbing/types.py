@@ -239,6 +239,8 @@ class Job:
     """Ceiling of the result's true peak, dBTP."""
     max_duration_min: int = 240
     """Longest source accepted, minutes."""
+    language_assumed: bool = False
+    """True when neither the user nor the track said `source_language`; a recogniser that detects languages checks it."""
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -31,7 +31,9 @@ class TranscribeItem:
     offset_ms: int
     """Where the piece starts in the job's audio; the answer's times include it."""
     language: str
-    """BCP-47 tag."""
+    """BCP-47 tag, or `auto` for an engine that detects languages."""
+    speech: tuple[tuple[int, int], ...] | None = None
+    """Stretches of speech in `audio`, (start, end) in ms, where the caller has looked; None: the engine looks itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,9 @@ class Transcript:
     segments: tuple[Segment, ...]
     """In order, times from the start of the job's audio; empty when nothing was recognised."""
     language: str
+    """BCP-47 tag: what was asked for, or what was detected; `und` when nobody speaks and it was not asked for."""
+    probability: float = 1.0
+    """How likely `language` is, 0..1; 1.0 when it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,8 @@ class EngineInfo:
     """Same input, same output, byte for byte."""
     max_batch: int = 8
     """Most items `run` takes at once."""
+    detects: bool = False
+    """transcribe only: takes the language `auto`, and says which one it heard."""
     rate_range: tuple[float, float] = (1.0, 1.0)
     """speak only: rates the engine can speak at itself, relative to natural."""
     quality: Literal["draft", "good", "best"] = "draft"

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -97,21 +98,33 @@ class _Fake(Generic[In, Out]):
 
 
 class FakeTranscribe(_Fake[TranscribeItem, Transcript]):
-    """Hears one numbered word per 400 ms of audio that is not silent, `w<start in ms>`."""
+    """Hears one numbered word per 400 ms of audio that is not silent, `w<start in ms>`.
+
+    With the option `hears`, a list of (tag, probability), it detects languages: the first in the first piece it is asked
+    about, and so on; the last holds for all that follow.
+    """
+
+    def __init__(self, kind: Kind, options: Mapping[str, Any]) -> None:
+        super().__init__(kind, options)
+        self._hears: list[tuple[str, float]] = [(tag, likely) for tag, likely in options.get("hears", ())]
+        self.info = replace(self.info, detects=bool(self._hears))
 
     def _text(self, item: TranscribeItem) -> str:
-        return f"audio@{item.offset_ms}"
+        return f"audio@{item.offset_ms} {item.language}"
 
     def _answer(self, item: TranscribeItem) -> Transcript:
+        language, probability = item.language, 1.0
+        if language == "auto" and self._hears:
+            language, probability = self._hears.pop(0) if len(self._hears) > 1 else self._hears[0]
         if not item.audio.size or not np.any(item.audio):
-            return Transcript((), item.language)
+            return Transcript((), language, probability)
         length_ms = item.audio.size * 1000 // 16_000
         starts = range(item.offset_ms, item.offset_ms + max(length_ms - WORD_MS // 2, 1), WORD_MS)
         end = item.offset_ms + length_ms
         words = tuple(Word(start, min(start + WORD_MS - 50, end), f"w{start}", 0.9) for start in starts)
         text = " ".join(word.text for word in words)
         segment = Segment(words[0].start_ms, words[-1].end_ms, text, words, confidence=0.9)
-        return Transcript((segment,), item.language)
+        return Transcript((segment,), language, probability)
 
 
 class FakeAlign(_Fake[AlignItem, Transcript]):

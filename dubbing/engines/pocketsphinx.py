@@ -239,7 +239,7 @@ class PocketsphinxAligner:
             if not found or (whole and len(found) != len(left)):
                 detail = f"the text does not match what is said after {start_ms / 1000:.0f} s"
                 raise BadInputError(name="text", detail=detail)
-            times += [clip(start_ms + start, start_ms + end, spans) for _, start, end, _ in found]
+            times += [vad.clip(start_ms + start, start_ms + end, spans) for _, start, end, _ in found]
             start_ms += found[-1][2]
         return times
 
@@ -276,12 +276,6 @@ def masked(word: str) -> str:
     """The word, or an ellipsis when it is an obscenity; the recogniser invents them where it does not understand."""
     bare = word.lower()
     return MASK if bare not in _NOT_RUDE and any(stem in bare for stem in _RUDE) else word
-
-
-def clip(start_ms: int, end_ms: int, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """A word's times without the silence around it: the part inside the span of speech it lies in for the most part."""
-    inside = [(max(start_ms, a), min(end_ms, b)) for a, b in spans if a < end_ms and b > start_ms]
-    return max(inside, key=lambda part: part[1] - part[0]) if inside else (start_ms, end_ms)
 
 
 def _settled(found: list[Timed], limit_ms: int) -> list[Timed]:

@@ -5,6 +5,7 @@ Importing faster_whisper would bring CTranslate2 and PyAV along; the bundled net
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,10 @@ BLOCK = 4096
 """Frames per call of the network, so that memory does not grow with the length of the audio."""
 
 
+CLOSE = {"min_silence_ms": 300, "pad_ms": 50}
+"""Spans close around the words, to time words by; the defaults are wide, so that audio cut by them loses no word."""
+
+
 def speech_spans(
     audio: Int16Audio, *, max_ms: int = 30_000, min_silence_ms: int = 500, min_speech_ms: int = 100, pad_ms: int = 200
 ) -> list[tuple[int, int]]:
@@ -36,20 +41,37 @@ def speech_spans(
     middle of the pause. A stretch that is too long is cut where speech is least likely in its second half.
     Raises MachineError when the network's file is missing.
     """
-    if audio.size == 0:
-        return []
-    speech = speech_probabilities(audio)
+    return spans(
+        speech_probabilities(audio),
+        audio.size,
+        max_ms=max_ms,
+        min_silence_ms=min_silence_ms,
+        min_speech_ms=min_speech_ms,
+        pad_ms=pad_ms,
+    )
+
+
+def spans(
+    speech: npt.NDArray[np.float32],
+    samples: int,
+    *,
+    max_ms: int = 30_000,
+    min_silence_ms: int = 500,
+    min_speech_ms: int = 100,
+    pad_ms: int = 200,
+) -> list[tuple[int, int]]:
+    """`speech_spans` of `samples` of audio with these probabilities, found before."""
     frames = _hysteresis(speech, min_silence_ms * SAMPLE_RATE // 1000 // FRAME, min_speech_ms)
     limit = max((max_ms - 2 * pad_ms) * SAMPLE_RATE // 1000 // FRAME, 2)
     pieces = [piece for start, end in frames for piece in _cut(speech, start, end, limit)]
-    length_ms = audio.size * 1000 // SAMPLE_RATE
+    length_ms = samples * 1000 // SAMPLE_RATE
     edges = [(start * FRAME * 1000 // SAMPLE_RATE, end * FRAME * 1000 // SAMPLE_RATE) for start, end in pieces]
-    spans = []
+    found = []
     for i, (start, end) in enumerate(edges):
         room_before = (start - edges[i - 1][1]) // 2 if i else start
         room_after = (edges[i + 1][0] - end) // 2 if i + 1 < len(edges) else length_ms - end
-        spans.append((start - min(pad_ms, max(room_before, 0)), min(end + min(pad_ms, max(room_after, 0)), length_ms)))
-    return spans
+        found.append((start - min(pad_ms, max(room_before, 0)), min(end + min(pad_ms, max(room_after, 0)), length_ms)))
+    return found
 
 
 def chunks(spans: list[tuple[int, int]], *, max_ms: int = 30_000, join_ms: int = 2_000) -> list[tuple[int, int]]:
@@ -63,8 +85,23 @@ def chunks(spans: list[tuple[int, int]], *, max_ms: int = 30_000, join_ms: int =
     return joined
 
 
+def clip(start_ms: int, end_ms: int, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """A word's times without the silence around it: the part inside the span of speech it lies in for the most part."""
+    inside = [(max(start_ms, a), min(end_ms, b)) for a, b in spans if a < end_ms and b > start_ms]
+    return max(inside, key=lambda part: part[1] - part[0]) if inside else (start_ms, end_ms)
+
+
+def inside(spans: Sequence[tuple[int, int]], start_ms: int, end_ms: int) -> tuple[tuple[int, int], ...]:
+    """The parts of the spans from `start_ms` to `end_ms`, counted from there."""
+    return tuple(
+        (max(a, start_ms) - start_ms, min(b, end_ms) - start_ms) for a, b in spans if a < end_ms and b > start_ms
+    )
+
+
 def speech_probabilities(audio: Int16Audio) -> npt.NDArray[np.float32]:
-    """Probability of speech in each 32 ms frame, shape (ceil(samples / 512),)."""
+    """Probability of speech in each 32 ms frame, shape (ceil(samples / 512),); none for no audio."""
+    if audio.size == 0:
+        return np.zeros(0, np.float32)
     session = _session()
     count = -(-audio.size // FRAME)
     state = {name: np.zeros((1, 1, 128), np.float32) for name in "hc"}

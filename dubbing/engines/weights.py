@@ -6,6 +6,7 @@ was fetched. Engines load from there alone: nothing is downloaded behind a user'
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,3 +77,16 @@ def require(weights: Weights, options: Mapping[str, Any], *, kind: str, engine: 
         error = WeightsDamagedError if "bytes" in detail else WeightsMissingError
         raise error(kind=kind, name=engine, detail=detail, install=f"Run: dub models fetch {weights.name}")
     return place
+
+
+def version(place: Path) -> str:
+    """A short name of exactly these weights, for `EngineInfo.version`: it changes when any recorded file does.
+
+    Without a record, as in a folder named by the option `path`, sizes of the files stand for their content.
+    """
+    record = place / RECORD
+    if record.is_file():
+        facts = sorted((name, file["sha256"]) for name, file in json.loads(record.read_text())["files"].items())
+    else:
+        facts = sorted((file.name, str(file.stat().st_size)) for file in place.iterdir() if file.is_file())
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]

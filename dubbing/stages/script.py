@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 from statistics import fmean
 
 from dubbing.types import Line, Segment, Word
@@ -21,6 +22,8 @@ JOIN_MS = 300
 """Cues or fragments closer than this may become one line."""
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’»)\]]*$")
 _CLAUSE_END = re.compile(r"[,;:—–،，、；：][\"'”’»)\]]*$")
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+"""Thai, Lao, Burmese, Khmer, Chinese and Japanese, whose words stand without spaces."""
 _SENTENCES = re.compile(r"(?<=[.!?…。！？])[\"'”’»)\]]*\s+|(?<=[。！？])")
 
 
@@ -91,7 +94,7 @@ def _of_words(segment: Segment, words: Sequence[Word]) -> Segment:
     return Segment(
         words[0].start_ms,
         words[-1].end_ms,
-        " ".join(w.text for w in words),
+        reduce(_spaced, (w.text for w in words)),
         tuple(words),
         segment.speaker,
         fmean(known) if known else segment.confidence,
@@ -133,6 +136,11 @@ def _belongs(left: Segment, right: Segment) -> bool:
     return not finished or _length(left) < MIN_MS
 
 
+def _spaced(left: str, right: str) -> str:
+    """Two texts as one, with a space between them if their script writes one."""
+    return f"{left}{right}" if _UNSPACED.match(left[-1:]) and _UNSPACED.match(right[:1]) else f"{left} {right}"
+
+
 def _length(piece: Segment) -> int:
     return piece.end_ms - piece.start_ms
 
@@ -142,7 +150,7 @@ def _merged(left: Segment, right: Segment) -> Segment:
     return Segment(
         left.start_ms,
         max(left.end_ms, right.end_ms),
-        f"{left.text} {right.text}",
+        _spaced(left.text, right.text),
         (*left.words, *right.words),
         left.speaker,
         fmean(known) if known else None,

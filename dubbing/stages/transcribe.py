@@ -7,15 +7,16 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dubbing import subtitles
 from dubbing.artifacts import Manifest, fingerprint
 from dubbing.engines import vad
-from dubbing.engines.base import AlignItem, TranscribeItem, Transcript
-from dubbing.errors import MachineError, NoSpeechError
+from dubbing.engines.base import AlignItem, EngineClient, TranscribeItem, Transcript
+from dubbing.errors import MachineError, NoSpeechError, SpokenLanguageError
+from dubbing.languages import native_name
 from dubbing.media import wav
-from dubbing.stages.context import Context, Meter
+from dubbing.stages.context import Context, Meter, together
 from dubbing.stages.ingest import Ingested
 from dubbing.types import Int16Audio, Segment, Stage, Word
 
@@ -25,9 +26,21 @@ PIECE_MS = 300_000
 """Audio looked at by the voice-activity detector at once; the first lines are ready long before the last piece is read."""
 WINDOW = 4
 """Chunks of one job in flight."""
+LISTEN_MS = 30_000
+"""Speech that is listened to before an assumed language counts as confirmed."""
+Span = tuple[int, int]
 LOW_CONFIDENCE = 0.6
 """Mean word posterior under which recognised text is more often wrong than useful."""
 _NOT_SPEECH = re.compile(r"^\s*(\[[^]]*\]|\([^)]*\)|[♪♫#*].*|-+)\s*$")
+
+
+class Stretch(NamedTuple):
+    """A stretch of speech to recognise at once, ms from the start of the job's audio."""
+
+    start: int
+    end: int
+    speech: tuple[Span, ...]
+    """Where in it somebody speaks, ms from its own start."""
 
 
 async def segments(context: Context, source: Ingested) -> AsyncIterator[list[Segment]]:
@@ -65,46 +78,114 @@ async def _recognised(context: Context, source: Ingested) -> AsyncIterator[list[
     await source.decoded()
     if engine is None or speech is None:
         raise MachineError(detail="no engine was chosen to recognise the speech")
-    done = Manifest(context.folder.work / "transcribe.jsonl")
-    meter = Meter(context, Stage.TRANSCRIBE, None)
+    recognise = _Recognise(context, source, engine, speech)
     language = context.job.source_language
-    running: list[asyncio.Task[list[Segment]]] = []
-
-    async def one(start: int, end: int) -> list[Segment]:
-        key = fingerprint(
-            source=context.job.source_id,
-            track=context.job.request.audio_track,
-            at=[source.start_ms + start, source.start_ms + end],
-            language=language,
-            engine=[engine.info.name, engine.info.version],
-        )
-        if (known := done.get(key)) is not None:
-            context.count("transcribe.kept")
-        else:
-            audio = await asyncio.to_thread(_samples, speech, start, end)
-            with context.trace.span("transcribe", f"{start / 1000:.1f}-{end / 1000:.1f} s"):
-                answer = await engine(TranscribeItem(audio, start, language), lane=context.job.id)
-            context.count("transcribe.called")
-            known = dump(answer)
-            done.put(key, known)
-        meter.tick()
-        return load(known)
-
+    chunks = _chunks(context, source)
+    if context.job.language_assumed and engine.info.detects:
+        for segments_of in await _confirmed(recognise, language, await _first(chunks)):
+            yield segments_of
+    running: list[asyncio.Task[Transcript]] = []
     try:
-        async for start, end in _chunks(context, source):
-            running.append(asyncio.create_task(one(start, end)))
-            meter.total = max(meter.total + 1, len(running))
+        async for stretch in chunks:
+            running.append(asyncio.create_task(recognise(stretch, language)))
             while len(running) >= WINDOW:
-                yield await running.pop(0)
+                yield list((await running.pop(0)).segments)
         while running:
-            yield await running.pop(0)
+            yield list((await running.pop(0)).segments)
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _chunks(context: Context, source: Ingested) -> AsyncIterator[tuple[int, int]]:
+class _Recognise:
+    """Recognises stretches of a job's speech, each once in the life of the job."""
+
+    def __init__(
+        self, context: Context, source: Ingested, engine: EngineClient[TranscribeItem, Transcript], speech: Path
+    ) -> None:
+        self.context, self._source, self._engine, self._speech = context, source, engine, speech
+        self._done = Manifest(context.folder.work / "transcribe.jsonl")
+        self._meter = Meter(context, Stage.TRANSCRIBE, None)
+
+    async def __call__(self, stretch: Stretch, language: str) -> Transcript:
+        """What is said in a stretch, in a language or in `auto`, one yet to be detected."""
+        context, info = self.context, self._engine.info
+        start, end, spans = stretch
+        self._meter.total += 1
+        key = fingerprint(
+            source=context.job.source_id,
+            track=context.job.request.audio_track,
+            at=[self._source.start_ms + start, self._source.start_ms + end],
+            asked=language,
+            engine=[info.name, info.version],
+        )
+        if (known := self._done.get(key)) is not None:
+            context.count("transcribe.kept")
+        else:
+            audio = await asyncio.to_thread(_samples, self._speech, start, end)
+            with context.trace.span("transcribe", f"{start / 1000:.1f}-{end / 1000:.1f} s"):
+                answer = await self._engine(TranscribeItem(audio, start, language, spans), lane=context.job.id)
+            context.count("transcribe.called")
+            known = {"language": answer.language, "probability": answer.probability, "segments": dump(answer)}
+            self._done.put(key, known)
+        self._meter.tick()
+        return Transcript(tuple(load(known["segments"])), known["language"], known["probability"])
+
+
+async def _first(chunks: AsyncIterator[Stretch]) -> list[Stretch]:
+    """The first stretches of speech, enough of them to tell the language."""
+    found: list[Stretch] = []
+    async for stretch in chunks:
+        found.append(stretch)
+        if sum(one.end - one.start for one in found) >= LISTEN_MS:
+            break
+    return found
+
+
+async def _confirmed(recognise: _Recognise, language: str, first: Sequence[Stretch]) -> list[list[Segment]]:
+    """The segments of these stretches, if they are in the language that was assumed. Raises SpokenLanguageError.
+
+    A stretch that was taken for another language, though most are not, is recognised again in the assumed one.
+    """
+    answers = await together(*(recognise(stretch, "auto") for stretch in first))
+    heard = [(s.end - s.start, a.language, a.probability) for s, a in zip(first, answers, strict=True)]
+    job, log = recognise.context.job, recognise.context.log
+    other = other_language(language, heard)
+    if other is not None:
+        raise SpokenLanguageError(
+            name=job.request.source.name,
+            heard=f"{native_name(other)} ({other})",
+            assumed=f"{native_name(language)} ({language})",
+            tag=other,
+            assumed_tag=language,
+        )
+    log.info("the track has no label: it is taken for %s, and what is said first does not contradict", language)
+    stray = [i for i, answer in enumerate(answers) if answer.segments and not _same(answer.language, language)]
+    again = await together(*(recognise(first[i], language) for i in stray))
+    mended = dict(zip(stray, again, strict=True))
+    return [list(mended.get(i, answer).segments) for i, answer in enumerate(answers)]
+
+
+def other_language(assumed: str, heard: Sequence[tuple[int, str, float]]) -> str | None:
+    """The language that is more likely spoken than not, if it is not the assumed one.
+
+    `heard`: (ms of speech, tag, probability of it) of each stretch; a stretch counts for as much as it lasts.
+    """
+    weight: dict[str, float] = {}
+    for length, tag, probability in heard:
+        weight[tag] = weight.get(tag, 0.0) + length * probability
+    likely = max(weight, key=lambda tag: weight[tag], default=assumed)
+    if _same(likely, assumed) or weight[likely] * 2 <= sum(length for length, _, _ in heard):
+        return None
+    return likely
+
+
+def _same(one: str, other: str) -> bool:
+    return one.split("-", maxsplit=1)[0].lower() == other.split("-", maxsplit=1)[0].lower()
+
+
+async def _chunks(context: Context, source: Ingested) -> AsyncIterator[Stretch]:
     """Stretches of speech of up to 30 s, by voice activity, looked for piece by piece."""
     speech = source.speech
     assert speech is not None
@@ -114,12 +195,14 @@ async def _chunks(context: Context, source: Ingested) -> AsyncIterator[tuple[int
         length = min(PIECE_MS, total - at)
         audio = await asyncio.to_thread(_samples, speech, at, at + length)
         with context.trace.span("transcribe", "voice activity"):
-            spans = vad.chunks(await asyncio.to_thread(vad.speech_spans, audio))
+            likely = await asyncio.to_thread(vad.speech_probabilities, audio)
+        spans = vad.chunks(vad.spans(likely, audio.size))
+        close = vad.spans(likely, audio.size, **vad.CLOSE)
         last = at + length >= total
         if not last and spans and spans[-1][1] >= length - 500 and len(spans) > 1:
             spans, length = spans[:-1], spans[-1][0]  # speech goes on past the piece: look at it again, whole
         for start, end in spans:
-            yield at + start, at + end
+            yield Stretch(at + start, at + end, vad.inside(close, start, end))
         at += length
 
 

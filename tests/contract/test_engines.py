@@ -14,12 +14,13 @@ import psutil
 import pytest
 from engine_media import clip, reference, require, silence
 
-from dubbing.engines import apertium, espeak, fake, pocketsphinx
+from dubbing.engines import apertium, espeak, fake, faster_whisper, pocketsphinx
 from dubbing.engines.base import AlignItem, Engine, EngineSpec, SpeakItem, TranscribeItem, Transcript, TranslateItem
 from dubbing.engines.local import LocalClient
 from dubbing.errors import DubbingError
 from dubbing.types import Speech
 
+pytestmark = pytest.mark.usefixtures("models_home")
 HOME, CHILD = "ds_newhome.wav", "sb_spk1_snt1.wav"
 
 
@@ -54,6 +55,10 @@ def cases() -> dict[str, Case]:
     return {
         "pocketsphinx": Case(pocketsphinx.TRANSCRIBE, heard, TranscribeItem(silence(1), 0, "fr"), {}),
         "pocketsphinx-align": Case(pocketsphinx.ALIGN, timed, AlignItem(silence(1), 0, "en", "hello"), {}),
+        "faster-whisper-small": Case(faster_whisper.SMALL, heard, TranscribeItem(silence(1), 0, "tlh"), {}),
+        "faster-whisper-large-v3-turbo": Case(
+            faster_whisper.LARGE_V3_TURBO, heard, TranscribeItem(silence(31), 0, "en"), {}
+        ),
         "apertium": Case(apertium.TRANSLATE, lines, TranslateItem("A house.", "en", "ja"), {}),
         "espeak-ng": Case(espeak.SPEAK, words, SpeakItem("♪ … ♪", "es", "es"), {}),
         "fake-transcribe": Case(fake.TRANSCRIBE, heard, TranscribeItem(silence(1), 7, "en"), {"poison": "audio@7"}),
@@ -154,7 +159,9 @@ def test_answers_survive_a_trip_between_processes(case: Case, engine: Engine[Any
     assert exact(pickle.loads(pickle.dumps(answer))) == exact(answer)
 
 
-@pytest.mark.parametrize("name", ["pocketsphinx", "pocketsphinx-align", "fake-transcribe", "fake-align"])
+@pytest.mark.parametrize(
+    "name", ["pocketsphinx", "pocketsphinx-align", "faster-whisper-small", "fake-transcribe", "fake-align"]
+)
 def test_times_are_ordered_and_counted_from_the_start_of_the_job(name: str) -> None:
     spec = require(cases()[name].spec)
     engine = spec.load({})
@@ -178,7 +185,7 @@ def test_times_are_ordered_and_counted_from_the_start_of_the_job(name: str) -> N
         assert segment.text.split() == " ".join(word.text for word in segment.words).split()
 
 
-@pytest.mark.parametrize("name", ["pocketsphinx", "fake-transcribe"])
+@pytest.mark.parametrize("name", ["pocketsphinx", "faster-whisper-small", "fake-transcribe"])
 def test_silence_is_recognised_as_nothing(name: str) -> None:
     engine = require(cases()[name].spec).load({})
     try:

@@ -199,6 +199,6 @@ def test_far_less_text_than_was_said_does_not_match(aligner: PocketsphinxAligner
 
 def test_words_are_clipped_to_the_speech_they_lie_in() -> None:
     spans = [(100, 500), (800, 1200)]
-    assert pocketsphinx.clip(0, 300, spans) == (100, 300)
-    assert pocketsphinx.clip(450, 1000, spans) == (800, 1000)
-    assert pocketsphinx.clip(550, 700, spans) == (550, 700)
+    assert vad.clip(0, 300, spans) == (100, 300)
+    assert vad.clip(450, 1000, spans) == (800, 1000)
+    assert vad.clip(550, 700, spans) == (550, 700)

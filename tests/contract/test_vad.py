@@ -83,3 +83,21 @@ def test_a_missing_network_is_an_error_that_says_what_to_install(monkeypatch: py
 
 def speech_shape() -> Int16Audio:
     return np.ones(16_000, np.int16)
+
+
+def test_spans_close_around_the_words_lie_inside_the_wide_ones() -> None:
+    audio = np.concatenate([clip("ds_newhome.wav"), silence(2), clip("ds_newhome.wav")])
+    likely = vad.speech_probabilities(audio)
+    wide, close = vad.spans(likely, audio.size), vad.spans(likely, audio.size, **vad.CLOSE)
+    assert wide == vad.speech_spans(audio) and len(close) >= len(wide)
+    assert all(any(a <= start and end <= b for a, b in wide) for start, end in close)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "parts"),
+    [(0, 100, ()), (150, 300, ((0, 50), (100, 150))), (50, 1000, ((50, 150), (200, 350)))],
+)
+def test_the_parts_of_spans_inside_a_stretch_count_from_its_start(
+    start: int, end: int, parts: tuple[tuple[int, int], ...]
+) -> None:
+    assert vad.inside([(100, 200), (250, 400)], start, end) == parts

@@ -39,6 +39,14 @@ def test_sentences_end_lines_once_they_are_long_enough() -> None:
     ]
 
 
+def test_words_of_scripts_without_spaces_are_joined_without_spaces() -> None:
+    chinese, mixed = words("你好 ， 世界 。"), words("我 用 Python 写 。", start=5000)
+
+    lines = script([segment(chinese), segment(mixed)])
+
+    assert [line.text for line in lines] == ["你好，世界。", "我用 Python 写。"]
+
+
 @given(st.lists(st.tuples(st.integers(1, 900), st.integers(0, 900)), min_size=1, max_size=80))
 @settings(deadline=None)
 def test_every_word_is_kept_once_and_in_order(times: list[tuple[int, int]]) -> None:
