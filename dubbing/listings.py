@@ -33,7 +33,8 @@ def languages(arguments: argparse.Namespace, settings: Settings) -> int:
 
     def offered(kind: Any) -> set[tuple[str, str]]:
         here = [c for c in registry.survey(kind) if c.located.ok and not c.spec.hidden]
-        return {pair for candidate in here for pair in candidate.languages.pairs}
+        found = [candidate.languages for candidate in here]
+        return {(source, target) for each in found for source in each.sources for target in each.targets(source)}
 
     heard = sorted({a for a, _ in offered("transcribe")})
     spoken = {a for a, _ in offered("speak")}

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from dubbing import config
+from tests.models.fixtures import models_dir, translation_models
 from tests.services import PostgresServer, RedisServer, missing, postgres_binaries
 
+__all__ = ["models_dir", "translation_models"]
 ROOT = Path(__file__).resolve().parents[1]
 
 

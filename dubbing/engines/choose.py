@@ -152,9 +152,9 @@ def _why_not(candidate: Candidate, commercial_safe: bool) -> str:
 
 def _offers(candidates: Sequence[Candidate], source: str) -> str:
     """What could be asked for instead, as the end of a sentence."""
-    pairs = {pair for c in candidates for pair in c.languages.pairs}
-    translations = sorted(b for a, b in pairs if a == source.split("-", maxsplit=1)[0].lower() and a != b)
+    primary = source.split("-", maxsplit=1)[0].lower()
+    translations = sorted({target for c in candidates for target in c.languages.targets(primary)} - {primary})
     if translations:
         return f" (from {source} there is: {', '.join(translations)})"
-    singles = sorted(a for a, b in pairs if a == b)
+    singles = sorted({a for c in candidates for a, b in c.languages.pairs if a == b})
     return f" (there is: {', '.join(singles)})" if singles else ""

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from engine_media import clip, reference, require, silence
 
-from dubbing.engines import apertium, espeak, fake, pocketsphinx
+from dubbing.engines import apertium, ctranslate2_translate, espeak, fake, pocketsphinx
 from dubbing.engines.base import AlignItem, Engine, EngineSpec, SpeakItem, TranscribeItem, Transcript, TranslateItem
 from dubbing.engines.local import LocalClient
 from dubbing.errors import DubbingError
@@ -39,6 +39,8 @@ class Case:
     items: Any
     refused: Any
     options: dict[str, Any]
+    models: str = ""
+    """Name of the fixture that makes its model files."""
 
 
 def cases() -> dict[str, Case]:
@@ -51,10 +53,18 @@ def cases() -> dict[str, Case]:
     heard = lambda: [ears(HOME), ears(CHILD, 60_000)]  # noqa: E731
     timed = lambda: [aligned(HOME), aligned(CHILD)]  # noqa: E731
     poison = {"poison": "Where"}
+    words_known = ("hello world.", "Good morning everyone!", "this is a test of the pipeline")
+    known = lambda: [TranslateItem(t, "en", "es") for t in words_known]  # noqa: E731
+    unknown = TranslateItem("hello", "en", "tlh-Piqd")
+    nmt = "translation_models"
     return {
         "pocketsphinx": Case(pocketsphinx.TRANSCRIBE, heard, TranscribeItem(silence(1), 0, "fr"), {}),
         "pocketsphinx-align": Case(pocketsphinx.ALIGN, timed, AlignItem(silence(1), 0, "en", "hello"), {}),
         "apertium": Case(apertium.TRANSLATE, lines, TranslateItem("A house.", "en", "ja"), {}),
+        "nllb-600m": Case(ctranslate2_translate.NLLB_600M, known, unknown, {}, nmt),
+        "m2m100-418m": Case(ctranslate2_translate.M2M100_418M, known, unknown, {}, nmt),
+        "madlad400-3b": Case(ctranslate2_translate.MADLAD400_3B, known, TranslateItem("hello", "en", "tt"), {}, nmt),
+        "opus-mt": Case(ctranslate2_translate.OPUS_MT, known, TranslateItem("hello", "en", "fr"), {}, nmt),
         "espeak-ng": Case(espeak.SPEAK, words, SpeakItem("♪ … ♪", "es", "es"), {}),
         "fake-transcribe": Case(fake.TRANSCRIBE, heard, TranscribeItem(silence(1), 7, "en"), {"poison": "audio@7"}),
         "fake-align": Case(fake.ALIGN, timed, AlignItem(silence(1), 0, "en", "Where"), poison),
@@ -66,6 +76,8 @@ def cases() -> dict[str, Case]:
 @pytest.fixture(params=list(cases()))
 def case(request: pytest.FixtureRequest) -> Case:
     found = cases()[request.param]
+    if found.models:
+        request.getfixturevalue(found.models)
     require(found.spec)
     return found
 
