@@ -64,6 +64,7 @@ def engines(arguments: argparse.Namespace, settings: Settings) -> int:
             "name": c.spec.name,
             "quality": c.spec.quality,
             "licence": c.spec.licence,
+            "weights_licence": c.spec.weights.licence if c.spec.weights else None,
             "commercial_use": c.spec.commercial_use,
             "here": c.located.ok,
             "missing": c.located.reason,
@@ -84,7 +85,7 @@ def engines(arguments: argparse.Namespace, settings: Settings) -> int:
                 row["kind"],
                 row["name"],
                 row["quality"],
-                row["licence"],
+                row["licence"] + (f", weights {row['weights_licence']}" if row["weights_licence"] else ""),
                 "yes" if row["commercial_use"] else "no",
                 "yes" if row["here"] else f"no: {row['missing']}; {row['install']}",
             )

@@ -200,12 +200,11 @@ def locate(found: Weights, *, libraries: Sequence[str]) -> Located:
     for library in libraries:
         if importlib.util.find_spec(library) is None:
             return Located(False, f"the Python package {library} is not installed", f"pip install {library}")
-    detail = weights.problem(found, weights.folder(found, {}))
-    return (
-        Located(False, f"its weights are not here: {detail}", f"dub models fetch {found.name}")
-        if detail
-        else Located(True)
-    )
+    place, fix = weights.folder(found, {}), f"dub models fetch {found.name}"
+    if not place.is_dir():
+        return Located(False, "its weights are not here", fix)
+    detail = weights.problem(found, place)
+    return Located(False, f"its weights are not whole: {detail}", fix) if detail else Located(True)
 
 
 def _device(ctranslate2: Any, asked: str, engine: str) -> str:

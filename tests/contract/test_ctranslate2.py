@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_media import skip_or_fail
 
 from dubbing.engines import ctranslate2_translate, registry, weights
 from dubbing.engines.base import EngineSpec, TranslateItem
@@ -26,11 +25,6 @@ from dubbing.errors import (
     WeightsMissingError,
 )
 from tests.models import nmt
-
-try:
-    import sentencepiece  # noqa: F401
-except ImportError:
-    skip_or_fail("sentencepiece is not installed")
 
 SPECS = [
     ctranslate2_translate.NLLB_600M,

@@ -14,12 +14,14 @@ import psutil
 import pytest
 from engine_media import clip, reference, require, silence
 
-from dubbing.engines import apertium, ctranslate2_translate, espeak, fake, pocketsphinx
+from dubbing.engines import apertium, chat, ctranslate2_translate, espeak, fake, pocketsphinx
 from dubbing.engines.base import AlignItem, Engine, EngineSpec, SpeakItem, TranscribeItem, Transcript, TranslateItem
 from dubbing.engines.local import LocalClient
 from dubbing.errors import DubbingError
 from dubbing.types import Speech
+from tests.chat_server import chat_server, good
 
+MUTE = "nobody will translate this"
 HOME, CHILD = "ds_newhome.wav", "sb_spk1_snt1.wav"
 
 
@@ -40,7 +42,8 @@ class Case:
     refused: Any
     options: dict[str, Any]
     models: str = ""
-    """Name of the fixture that makes its model files."""
+    """Name of the fixture that makes its model files, or starts its service."""
+    deterministic: bool = True
 
 
 def cases() -> dict[str, Case]:
@@ -65,12 +68,22 @@ def cases() -> dict[str, Case]:
         "m2m100-418m": Case(ctranslate2_translate.M2M100_418M, known, unknown, {}, nmt),
         "madlad400-3b": Case(ctranslate2_translate.MADLAD400_3B, known, TranslateItem("hello", "en", "tt"), {}, nmt),
         "opus-mt": Case(ctranslate2_translate.OPUS_MT, known, TranslateItem("hello", "en", "fr"), {}, nmt),
+        "chat": Case(chat.TRANSLATE, known, TranslateItem(MUTE, "en", "es"), {}, "chat_service", deterministic=False),
         "espeak-ng": Case(espeak.SPEAK, words, SpeakItem("♪ … ♪", "es", "es"), {}),
         "fake-transcribe": Case(fake.TRANSCRIBE, heard, TranscribeItem(silence(1), 7, "en"), {"poison": "audio@7"}),
         "fake-align": Case(fake.ALIGN, timed, AlignItem(silence(1), 0, "en", "Where"), poison),
         "fake-translate": Case(fake.TRANSLATE, lines, TranslateItem("Where", "en", "es"), {"poison": "Where"}),
         "fake-speak": Case(fake.SPEAK, words, SpeakItem(" ", "es", "tone-1"), {}),
     }
+
+
+@pytest.fixture
+def chat_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A chat service that answers every line but one."""
+    with chat_server(lambda asked: "" if MUTE in asked.texts.values() else good(asked)) as server:
+        monkeypatch.setenv("DUBBING_CHAT_URL", server.url)
+        monkeypatch.setenv("DUBBING_CHAT_MODEL", "tiny-chat")
+        yield
 
 
 @pytest.fixture(params=list(cases()))
@@ -120,7 +133,7 @@ def test_answers_come_in_order_one_for_each_item(case: Case, engine: Engine[Any,
 
 def test_the_same_input_gives_the_same_bytes_in_a_fresh_engine(case: Case, engine: Engine[Any, Any]) -> None:
     items = case.items()
-    assert engine.info.deterministic
+    assert engine.info.deterministic is case.deterministic
     first = engine.run(items)
     again = case.spec.load({})
     try:

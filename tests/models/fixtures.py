@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from dubbing.engines import weights
 from tests.models import nmt
+from tests.services import missing
 
 NMT: dict[str, nmt.Layout] = {
     "nllb-600m": "nllb",
@@ -33,6 +35,8 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def translation_models(models_dir: Path) -> Path:
     """The models folder with a dictionary in each layout of a translation model."""
+    if importlib.util.find_spec("sentencepiece") is None:
+        missing("sentencepiece")
     for name, layout in NMT.items():
         nmt.make(models_dir / name, layout)
     return models_dir

@@ -55,6 +55,14 @@ def test_auto_falls_to_draft_when_the_better_one_is_missing_and_says_so() -> Non
     assert "nmt would be better, but its weights are not here (install nmt)" in reason
 
 
+def test_auto_explains_the_nearest_better_engine_and_only_names_the_others() -> None:
+    away = {"missing": "its weights are not here"}
+    _, reason = picked([candidate("rules"), candidate("big", "best", **away), candidate("nmt", "good", **away)])
+    assert reason.endswith(
+        "nmt would be better, but its weights are not here (install nmt); so would big (see `dub engines`)."
+    )
+
+
 def test_auto_passes_over_a_better_engine_that_cannot_do_the_languages() -> None:
     name, _ = picked([candidate("rules"), candidate("nmt", "good", pairs="en>de")])
     assert name == "rules"
