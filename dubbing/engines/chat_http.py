@@ -64,7 +64,11 @@ class ChatService:
         self, name: str, url: str, model: str, api_key: str | None, *, timeout_s: float, patience_s: float
     ) -> None:
         """`timeout_s` bounds one request, `patience_s` all tries of one question. Raises UsageError for a bad address."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            self._port = parts.port
+        except ValueError:
+            parts, self._port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(detail="DUBBING_CHAT_URL is not an address such as https://host/v1")
         if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
@@ -91,7 +95,7 @@ class ChatService:
             left_s = self._patience_s - (time.monotonic() - start)
             wait_s = retry_in(reply, tries, left_s)
             if wait_s is None:
-                raise ServiceDownError(name=self._name, detail=f"{self.host}, {tries} tries: {reply.words}")
+                raise ServiceDownError(name=self._name, detail=f"{self.host}, {tries} tries: {self._said(reply)}")
             if self._closed.wait(wait_s):
                 raise EngineError(name=self._name, detail="it was shut down while it waited for the service")
 
@@ -111,10 +115,14 @@ class ChatService:
             self._temperature = {}  # some models know one temperature only
             return None
         if reply.status in (400, 413, 422):
-            raise EngineError(name=self._name, detail=f"{self.host} does not answer this question, {reply.words}")
+            raise EngineError(name=self._name, detail=f"{self.host} does not answer this question, {self._said(reply)}")
         if reply.status and reply.status not in _PASSING:
-            raise ServiceRefusedError(name=self._name, detail=f"{self.host}, {reply.words}")
+            raise ServiceRefusedError(name=self._name, detail=f"{self.host}, {self._said(reply)}")
         return None
+
+    def _said(self, reply: Reply) -> str:
+        """The service's words, without the key: some services repeat it."""
+        return reply.words.replace(self._key, "***") if self._key else reply.words
 
     def _post(self, question: Mapping[str, Any]) -> Reply:
         connection = self._connection()
@@ -124,7 +132,9 @@ class ChatService:
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Connection": "close"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        path = f"{self._parts.path.rstrip('/')}/chat/completions"
+        path = f"{self._parts.path.rstrip('/')}/chat/completions" + (
+            f"?{self._parts.query}" if self._parts.query else ""
+        )
         begun = time.monotonic()
         try:
             deadline.start()
@@ -143,7 +153,7 @@ class ChatService:
             connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
-        host, port = self.host, self._parts.port
+        host, port = self.host, self._port
         if self._parts.scheme == "https":
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)

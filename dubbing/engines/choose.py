@@ -127,9 +127,9 @@ def _of_quality(
     level = [c for c in fitting if c.spec.quality == top]
     ready = [c for c in level if c.located.ok and _allowed(c, commercial_safe)]
     if not ready:
-        _require(
-            next((c for c in level if _allowed(c, commercial_safe)), level[0]), work, source, target, commercial_safe
-        )
+        allowed = [c for c in level if _allowed(c, commercial_safe)] or level
+        nearest = min(allowed, key=lambda c: c.spec.weights is None)  # what a fetch can mend, before what it cannot
+        _require(nearest, work, source, target, commercial_safe)
     chosen = ready[0]
     reason = f"{chosen.spec.name} {work}: {quality} quality was asked for"
     if top != quality:

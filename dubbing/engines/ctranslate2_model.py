@@ -16,7 +16,7 @@ from dubbing.engines import weights
 from dubbing.engines.base import Located
 from dubbing.engines.ctranslate2_codecs import Codec, MakeCodec
 from dubbing.engines.weights import Weights
-from dubbing.errors import EngineMissingError, UsageError, WeightsDamagedError
+from dubbing.errors import EngineBrokenError, EngineError, EngineMissingError, UsageError, WeightsDamagedError
 
 MOST_DECODED = 256
 """Tokens of an answer; one that gets there has lost its way."""
@@ -97,7 +97,7 @@ class Model:
         """Load. Raises EngineMissingError without the device asked for, WeightsDamagedError for files that do not load."""
         import ctranslate2  # noqa: PLC0415 - 60 MB, and only for who translates
 
-        self._options = options
+        self._options, self._name = options, engine
         device = _device(ctranslate2, options.device, engine)
         try:
             self.codec: Codec = make_codec(place, engine)
@@ -145,17 +145,21 @@ class Model:
             "no_repeat_ngram_size": options.no_repeat_ngram_size,
         }
         prefixes = [sentence.prefix for sentence in sentences]
-        results = self._translator.translate_batch(
-            [sentence.tokens for sentence in sentences],
-            target_prefix=prefixes if any(prefixes) else None,
-            max_batch_size=options.max_batch_size,
-            beam_size=max(options.beam_size, count),
-            num_hypotheses=count,
-            max_decoding_length=MOST_DECODED,
-            disable_unk=True,
-            return_scores=True,
-            **(decoding | dict(guard)),
-        )
+        try:
+            results = self._translator.translate_batch(
+                [sentence.tokens for sentence in sentences],
+                target_prefix=prefixes if any(prefixes) else None,
+                max_batch_size=options.max_batch_size,
+                beam_size=max(options.beam_size, count),
+                num_hypotheses=count,
+                max_decoding_length=MOST_DECODED,
+                disable_unk=True,
+                return_scores=True,
+                **(decoding | dict(guard)),
+            )
+        except RuntimeError as error:  # out of memory, say: the batcher comes again with halves
+            kind = EngineBrokenError if "libcu" in str(error) else EngineError
+            raise kind(name=self._name, detail=str(error)) from error
         return [
             [
                 Answer(self.codec.decode(tokens), score, looped(tokens) and not looped(sentence.tokens[:-1]))

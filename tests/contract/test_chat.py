@@ -314,7 +314,7 @@ def test_a_model_that_knows_one_temperature_is_asked_without(service: Callable[.
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (401, '{"error": {"message": "Incorrect API key"}}', "status 401: Incorrect API key"),
+        (401, json.dumps({"error": {"message": f"Incorrect API key {KEY}"}}), r"status 401: Incorrect API key \*\*\*"),
         (403, '{"error": "no"}', "status 403: no"),
         (404, '{"error": {"message": "no such model"}}', "no such model"),
         (301, "", "status 301"),
@@ -442,7 +442,11 @@ def test_without_an_address_the_engine_is_missing_and_says_what_to_set(monkeypat
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"hops": 3}, "hops"), ({"parallel": 0}, "parallel"), ({"url": "ftp://x"}, "DUBBING_CHAT_URL")],
+    [
+        ({"hops": 3}, "hops"),
+        ({"parallel": 0}, "parallel"),
+        *(({"url": url}, "DUBBING_CHAT_URL") for url in ("ftp://x", "http://", "http://x:port", "http://[::1")),
+    ],
 )
 def test_a_bad_option_is_refused_by_name(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):

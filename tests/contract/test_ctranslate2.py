@@ -197,6 +197,13 @@ def test_a_loop_is_what_repeats_at_the_end_or_never_ends(tokens: str, loops: boo
     assert looped(tokens.split()) is loops
 
 
+def test_a_model_that_has_been_closed_answers_with_an_error_of_the_tree(translation_models: Path) -> None:
+    engine = NLLB.load({})
+    engine.close()
+    with pytest.raises(EngineError, match="nllb-600m"):
+        engine.run([TranslateItem("hello", "en", "es")])
+
+
 def test_repetition_in_the_source_is_no_loop(engine: CTranslate2Engine) -> None:
     assert texts(engine, TranslateItem("good good good good good good", "en", "es")) == [" ".join(["buenos"] * 6)]
 
