@@ -15,6 +15,8 @@ from dubbing.engines import translation_languages as languages
 from dubbing.errors import LanguageError
 
 _END = "</s>"
+_CODE = re.compile(r"<2(?=\w+>)")
+"""What would be taken for a language code in the text of a line."""
 _FLORES = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
 
@@ -109,7 +111,8 @@ class Madlad400Codec:
         token = _required(languages.madlad400(target), self._name, target, "<2{}>")
         if self._pieces.piece_to_id(token) == self._pieces.unk_id():
             raise _unknown(self._name, target)
-        return [token, *self._pieces.encode(text, out_type=str), _END]
+        # As one text, as in training: what stands before the code is up to the model's own sentencepiece rules.
+        return [*self._pieces.encode(f"{token} {_CODE.sub('<', text)}", out_type=str), _END]
 
     def prefix(self, target: str) -> list[str]:
         """See Codec."""

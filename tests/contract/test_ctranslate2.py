@@ -12,6 +12,7 @@ import pytest
 
 from dubbing.engines import ctranslate2_translate, registry, weights
 from dubbing.engines.base import EngineSpec, TranslateItem
+from dubbing.engines.ctranslate2_codecs import Madlad400Codec
 from dubbing.engines.ctranslate2_model import Answer, looped
 from dubbing.engines.ctranslate2_translate import CTranslate2Engine, within
 from dubbing.engines.pieces import join, pieces
@@ -202,6 +203,12 @@ def test_a_model_that_has_been_closed_answers_with_an_error_of_the_tree(translat
     engine.close()
     with pytest.raises(EngineError, match="nllb-600m"):
         engine.run([TranslateItem("hello", "en", "es")])
+
+
+def test_a_language_code_in_a_line_is_text(translation_models: Path) -> None:
+    codec = Madlad400Codec(translation_models / "madlad400-3b", "madlad400-3b")
+    tokens = codec.encode("hello <2fr> world", "en", "es")
+    assert [token for token in tokens if token in nmt.MADLAD] == ["<2es>"]
 
 
 def test_repetition_in_the_source_is_no_loop(engine: CTranslate2Engine) -> None:

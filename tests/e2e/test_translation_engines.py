@@ -65,6 +65,21 @@ def test_a_neural_translator_dubs_and_a_term_it_does_not_keep_is_reported(
     assert "es: 1 of 3 lines lack a term of the glossary: 2" in report["warnings"]
 
 
+def test_the_lists_of_languages_and_engines_know_the_models_that_are_here(
+    translation_models: Path, tmp_path: Path
+) -> None:
+    def listed(what: str) -> Any:
+        command = [sys.executable, "-m", "dubbing.cli", what, "--json"]
+        return json.loads(subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=120, check=True).stdout)
+
+    swahili = next(row for row in listed("languages")["pairs"] if row["from"] == "sw")
+    assert {"es", "en", "zh"} <= set(swahili["to"]) and "sw" not in swahili["to"]
+    engines = {row["name"]: row for row in listed("engines")}
+    nllb = engines["nllb-600m"]
+    assert (nllb["here"], nllb["weights_licence"], nllb["commercial_use"]) == (True, "CC-BY-NC-4.0", False)
+    assert engines["nllb-3.3b"]["install"] == "dub models fetch nllb-3.3b"
+
+
 def test_a_chat_service_sees_the_talk_as_a_whole_and_keeps_to_the_glossary(talk: Path, tmp_path: Path) -> None:
     spanish = {
         CUES[0][2]: "Hola, mundo.",

@@ -55,7 +55,7 @@ def make(folder: Path, layout: Layout, *, endless: bool = False) -> Path:
     for source, (better, other) in SYNONYMS.items():
         target[number[f"▁{source}"]] = number[f"▁{better}"]
         also[number[f"▁{other}"]] = number[f"▁{source}"]
-    _save(folder, vocabulary, target, also, shift=layout == "madlad400")
+    _save(folder, vocabulary, target, also, shift=2 if layout == "madlad400" else 0)
     if layout == "m2m100":  # the published conversion is an old one, with a list of lines
         (folder / "shared_vocabulary.json").unlink()
         (folder / "shared_vocabulary.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
@@ -123,9 +123,9 @@ def _sentencepiece(path: Path, words: Sequence[str], codes: Sequence[str]) -> li
 
 
 def _save(
-    folder: Path, vocabulary: list[str], target: npt.NDArray[Any], also: Mapping[int, int], *, shift: bool
+    folder: Path, vocabulary: list[str], target: npt.NDArray[Any], also: Mapping[int, int], *, shift: int
 ) -> None:
-    """`target[x]` is what token x becomes; `also[y]` = x makes y almost as good for x. With `shift` no prefix is read."""
+    """`target[x]` is what token x becomes; `also[y]` = x makes y almost as good for x. The first `shift` source tokens have no answer."""
     from ctranslate2.specs import transformer_spec  # noqa: PLC0415 - only where it is tested
 
     draw, count = np.random.default_rng(0), len(vocabulary)
@@ -135,8 +135,8 @@ def _save(
         values -= values.mean(-1, keepdims=True)
         return np.asarray(values / values.std(-1, keepdims=True), np.float32)
 
-    embedding, positions = np.zeros((count, WIDTH), np.float32), np.zeros((MOST + 1, WIDTH), np.float32)
-    embedding[:, :IDENTITY], positions[:, IDENTITY:] = unit(count, IDENTITY), unit(MOST + 1, POSITION)
+    embedding, positions = np.zeros((count, WIDTH), np.float32), np.zeros((MOST + 2, WIDTH), np.float32)
+    embedding[:, :IDENTITY], positions[:, IDENTITY:] = unit(count, IDENTITY), unit(MOST + 2, POSITION)
     # The row of an output token points at the tokens that become it; nothing points at the others.
     head = -0.01 * embedding
     for y in set(target.tolist()):
@@ -146,7 +146,7 @@ def _save(
     spec = transformer_spec.TransformerSpec.from_config((1, 1), 1, pre_norm=True)
     for side, table, at in (
         (spec.encoder, spec.encoder.embeddings[0], positions[:MOST]),
-        (spec.decoder, spec.decoder.embeddings, positions[1:] if shift else positions[:MOST]),
+        (spec.decoder, spec.decoder.embeddings, positions[shift : MOST + shift]),
     ):
         table.weight, side.scale_embeddings = embedding.copy(), False
         side.position_encodings.encodings = at.copy()
