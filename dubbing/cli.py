@@ -108,6 +108,13 @@ def request_options(sub: argparse.ArgumentParser) -> None:
         metavar="[TAG=]FILE",
         help="subtitles in the target language: nothing is recognised or translated for it",
     )
+    sub.add_argument(
+        "--glossary",
+        action="append",
+        default=[],
+        metavar="[TAG=]FILE",
+        help="CSV or TSV, `source,target` a line: how terms are translated; a term alone is kept as it is",
+    )
     sub.add_argument("--start", type=timestamp, metavar="TIME", help="dub from here (seconds, or h:mm:ss)")
     sub.add_argument("--end", type=timestamp, metavar="TIME", help="dub up to here")
     sub.add_argument("--audio-track", type=int, default=1, metavar="N", help="which audio track to dub (default: 1)")

@@ -65,6 +65,22 @@ class Settings(BaseSettings):
         validation_alias="DUBBING_COMMERCIAL_SAFE",
         description="Refuse engines whose licence forbids commercial use of program, weights or outputs.",
     )
+    chat_url: str | None = Field(
+        None,
+        validation_alias="DUBBING_CHAT_URL",
+        pattern=r"^https?://.",
+        repr=False,
+        description="Base address of an OpenAI-compatible service (https://host/v1) that the engine chat translates with.",
+    )
+    chat_model: str | None = Field(
+        None, validation_alias="DUBBING_CHAT_MODEL", description="Name of the model the chat service is asked for."
+    )
+    chat_api_key: str | None = Field(
+        None,
+        validation_alias="DUBBING_CHAT_API_KEY",
+        repr=False,
+        description="Key of the chat service; unset sends none, as local services like it.",
+    )
     ray_address: str | None = Field(
         None,
         validation_alias="RAY_ADDRESS",

@@ -158,6 +158,12 @@ class SubtitleError(BadInputError):
     code, hint = "subtitles", "SRT, WebVTT, ASS or plain text (transcripts only), UTF-8, at most 2 MiB."
 
 
+class GlossaryError(BadInputError):
+    """The glossary {name} cannot be used: {detail}."""
+
+    code, hint = "glossary", "CSV or TSV in UTF-8: `source,target` a line; a term alone is kept as it is."
+
+
 class LanguageError(BadInputError):
     """{detail}."""
 
@@ -308,6 +314,20 @@ class EngineBrokenError(EngineError):
 
     code, retryable = "engine_broken", False
     hint = "`dub doctor` checks the engine; the same command resumes the job where it stopped."
+
+
+class ServiceDownError(EngineBrokenError):
+    """The service behind the engine {name} does not answer: {detail}."""
+
+    code, retryable = "service_down", True
+    hint = "The same command resumes the job where it stopped, once the service answers again."
+
+
+class ServiceRefusedError(EngineBrokenError):
+    """The service behind the engine {name} refuses to work: {detail}."""
+
+    code = "service_refused"
+    hint = "Check DUBBING_CHAT_URL, DUBBING_CHAT_MODEL and DUBBING_CHAT_API_KEY; the service's own words are above."
 
 
 class MediaToolError(WorkError):

@@ -33,7 +33,8 @@ def languages(arguments: argparse.Namespace, settings: Settings) -> int:
 
     def offered(kind: Any) -> set[tuple[str, str]]:
         here = [c for c in registry.survey(kind) if c.located.ok and not c.spec.hidden]
-        return {pair for candidate in here for pair in candidate.languages.pairs}
+        found = [candidate.languages for candidate in here]
+        return {(source, target) for each in found for source in each.sources for target in each.targets(source)}
 
     heard = sorted({a for a, _ in offered("transcribe")})
     spoken = {a for a, _ in offered("speak")}
@@ -63,6 +64,7 @@ def engines(arguments: argparse.Namespace, settings: Settings) -> int:
             "name": c.spec.name,
             "quality": c.spec.quality,
             "licence": c.spec.licence,
+            "weights_licence": c.spec.weights.licence if c.spec.weights else None,
             "commercial_use": c.spec.commercial_use,
             "here": c.located.ok,
             "missing": c.located.reason,
@@ -83,7 +85,7 @@ def engines(arguments: argparse.Namespace, settings: Settings) -> int:
                 row["kind"],
                 row["name"],
                 row["quality"],
-                row["licence"],
+                row["licence"] + (f", weights {row['weights_licence']}" if row["weights_licence"] else ""),
                 "yes" if row["commercial_use"] else "no",
                 "yes" if row["here"] else f"no: {row['missing']}; {row['install']}",
             )

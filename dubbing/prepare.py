@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from dubbing import subtitles
+from dubbing import glossary, subtitles
 from dubbing.artifacts import JobFolder, file_identity, fingerprint
 from dubbing.config import Settings
 from dubbing.engines import registry
 from dubbing.engines.base import Kind, Located
 from dubbing.engines.choose import Candidate, Choice, choose
 from dubbing.errors import AudioTrackError, LanguageError, NoAudioError, UsageError
+from dubbing.glossary import Terms
 from dubbing.media import probe
 from dubbing.types import DubRequest, EngineChoice, Job, Voice
 
@@ -164,6 +165,22 @@ def _voices(engines: Iterable[EngineChoice], tag: str) -> tuple[Voice, ...]:
     if not voices:
         raise LanguageError(detail=f"The engine {name} has no voice for {tag}")
     return tuple(voices)
+
+
+def read_glossaries(values: Iterable[str], targets: tuple[str, ...]) -> dict[str, Terms]:
+    """`TAG=FILE`, or `FILE` for all targets; later files win. Raises UsageError and what `glossary.read` raises."""
+    found: dict[str, dict[str, str]] = {}
+    for value in values:
+        tag, equals, file = value.partition("=")
+        own = bool(equals and _TAG.match(tag))
+        if own and tag not in targets:
+            raise UsageError(detail=f"--glossary names {tag}, which is not among --to {','.join(targets)}")
+        terms = glossary.read(Path(file if own else value))
+        if not own and len(targets) > 1 and any(source != target for source, target in terms):
+            raise UsageError(detail=f"With several languages say which one {value} is for: --glossary es={value}")
+        for each in (tag,) if own else targets:
+            found.setdefault(each, {}).update(terms)
+    return {tag: tuple(terms.items()) for tag, terms in found.items()}
 
 
 def parse_translations(values: Iterable[str], targets: tuple[str, ...]) -> dict[str, Path]:

@@ -59,6 +59,7 @@ def request_of(arguments: argparse.Namespace, settings: Settings) -> DubRequest:
         keep_background=arguments.keep_background,
         engines=kinds,
         voices=cli.pairs(arguments.voice, "--voice", default="*"),
+        glossary=prepare.read_glossaries(arguments.glossary, targets),
     )
 
 

@@ -198,6 +198,8 @@ class DubRequest:
     """Kind -> engine name, where the user insisted on one."""
     voices: dict[str, str] = field(default_factory=dict)
     """Speaker label, or `*` -> voice id."""
+    glossary: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    """Target language -> (source term, target term); equal terms are kept as they are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,9 @@ def mask(value: object) -> str:
     """A secret as it may be shown: of an address only the password is hidden, of anything else everything."""
     if value is None:
         return "None"
-    parts = urlsplit(str(value))
-    if not parts.scheme:
+    if "://" not in str(value):
         return "***"
+    parts = urlsplit(str(value))
     if parts.password is None and not parts.query:
         return str(value)
     user = f"{parts.username or ''}:***@" if parts.password is not None else ""

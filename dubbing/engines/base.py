@@ -220,13 +220,23 @@ class Languages:
     """translate: (source, target); others: (language, language)."""
     any: bool = False
     """True when the engine takes any language."""
+    among: frozenset[str] = frozenset()
+    """translate: from any of these into any other; a multilingual model would have tens of thousands of `pairs`."""
 
     def can(self, source: str, target: str) -> bool:
         """Whether `source` -> `target` (equal for kinds other than translate) is offered; region subtags are ignored."""
-        return (
-            self.any
-            or (source.split("-", maxsplit=1)[0].lower(), target.split("-", maxsplit=1)[0].lower()) in self.pairs
-        )
+        pair = source.split("-", maxsplit=1)[0].lower(), target.split("-", maxsplit=1)[0].lower()
+        return self.any or pair in self.pairs or (pair[0] != pair[1] and set(pair) <= self.among)
+
+    def targets(self, source: str) -> frozenset[str]:
+        """What a primary language can become, by name; empty for an engine that takes any."""
+        among = self.among - {source} if source in self.among else frozenset()
+        return among | {b for a, b in self.pairs if a == source}
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The primary languages it can begin with, by name."""
+        return self.among | {a for a, _ in self.pairs}
 
 
 @dataclass(frozen=True)

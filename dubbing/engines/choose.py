@@ -85,7 +85,7 @@ def _named(candidates: Sequence[Candidate], kind: Kind, name: str) -> Candidate:
 def _require(candidate: Candidate, work: str, source: str, target: str, commercial_safe: bool) -> None:
     """Raise the error of the first thing that forbids this engine."""
     if not _allowed(candidate, commercial_safe):
-        raise LicenceError(kind=candidate.spec.kind, name=candidate.spec.name, licence=candidate.spec.licence)
+        raise LicenceError(kind=candidate.spec.kind, name=candidate.spec.name, licence=_forbidding(candidate.spec))
     if not candidate.located.ok:
         raise _missing(candidate)
     if not candidate.languages.can(source, target):
@@ -102,12 +102,14 @@ def _best_here(visible: Sequence[Candidate], work: str, source: str, target: str
         chosen = able[0]
         quality = chosen.spec.quality
         reason = f"{chosen.spec.name} {work}: the best that is installed here ({quality} quality)"
-        better = [c for c in visible if RANK[c.spec.quality] > RANK[quality] and c not in here]
-        notes = [f"{c.spec.name} would be better, but {_why_not(c, commercial_safe)}" for c in better]
+        ranked = sorted(visible, key=lambda c: RANK[c.spec.quality])
+        better = [c for c in ranked if RANK[c.spec.quality] > RANK[quality] and c not in here]
+        notes = [f"{c.spec.name} would be better, but {_why_not(c, commercial_safe)}" for c in better[:1]]
+        notes += [f"so would {', '.join(c.spec.name for c in better[1:])} (see `dub engines`)"] if better[1:] else []
         return Choice(chosen.spec, "; ".join([reason, *notes]) + ".")
     if not allowed:
         refused = visible[0].spec
-        raise LicenceError(kind=refused.kind, name=refused.name, licence=refused.licence)
+        raise LicenceError(kind=refused.kind, name=refused.name, licence=_forbidding(refused))
     if not here:
         raise _missing(min(allowed, key=lambda c: RANK[c.spec.quality]))
     absent = [f"{c.spec.name} might, but {_why_not(c, commercial_safe)}" for c in visible if c not in here]
@@ -125,9 +127,9 @@ def _of_quality(
     level = [c for c in fitting if c.spec.quality == top]
     ready = [c for c in level if c.located.ok and _allowed(c, commercial_safe)]
     if not ready:
-        _require(
-            next((c for c in level if _allowed(c, commercial_safe)), level[0]), work, source, target, commercial_safe
-        )
+        allowed = [c for c in level if _allowed(c, commercial_safe)] or level
+        nearest = min(allowed, key=lambda c: c.spec.weights is None)  # what a fetch can mend, before what it cannot
+        _require(nearest, work, source, target, commercial_safe)
     chosen = ready[0]
     reason = f"{chosen.spec.name} {work}: {quality} quality was asked for"
     if top != quality:
@@ -139,6 +141,11 @@ def _allowed(candidate: Candidate, commercial_safe: bool) -> bool:
     return candidate.spec.commercial_use or not commercial_safe
 
 
+def _forbidding(spec: EngineSpec) -> str:
+    """The licence that forbids commercial use: mostly that of the weights, for programs rarely do."""
+    return spec.weights.licence if spec.weights and not spec.weights.commercial_use else spec.licence
+
+
 def _missing(candidate: Candidate) -> EngineMissingError:
     spec, located = candidate.spec, candidate.located
     return EngineMissingError(kind=spec.kind, name=spec.name, detail=located.reason, install=located.install)
@@ -146,15 +153,15 @@ def _missing(candidate: Candidate) -> EngineMissingError:
 
 def _why_not(candidate: Candidate, commercial_safe: bool) -> str:
     if not _allowed(candidate, commercial_safe):
-        return f"its licence ({candidate.spec.licence}) forbids commercial use"
+        return f"its licence ({_forbidding(candidate.spec)}) forbids commercial use"
     return f"{candidate.located.reason} ({candidate.located.install})"
 
 
 def _offers(candidates: Sequence[Candidate], source: str) -> str:
     """What could be asked for instead, as the end of a sentence."""
-    pairs = {pair for c in candidates for pair in c.languages.pairs}
-    translations = sorted(b for a, b in pairs if a == source.split("-", maxsplit=1)[0].lower() and a != b)
+    primary = source.split("-", maxsplit=1)[0].lower()
+    translations = sorted({target for c in candidates for target in c.languages.targets(primary)} - {primary})
     if translations:
         return f" (from {source} there is: {', '.join(translations)})"
-    singles = sorted(a for a, b in pairs if a == b)
+    singles = sorted({a for c in candidates for a, b in c.languages.pairs if a == b})
     return f" (there is: {', '.join(singles)})" if singles else ""

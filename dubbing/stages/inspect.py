@@ -92,6 +92,7 @@ def _warn(context: Context, lines: Sequence[Line], results: Mapping[str, Sequenc
         "echo": "came back untranslated",
         "wrong_script": "are in the wrong script",
         "too_long": "have a suspiciously long translation",
+        "glossary": "lack a term of the glossary",
         "over_limit": "had to be hurried beyond what a voice should be",
         "late": "start more than a second late",
     }

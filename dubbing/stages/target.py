@@ -13,7 +13,7 @@ from dubbing.stages.context import Context, Feed, Meter, together
 from dubbing.stages.edits import Edits
 from dubbing.stages.fit import Placed, fit
 from dubbing.stages.speak import Clip, Speak
-from dubbing.stages.translate import Translate, Translated
+from dubbing.stages.translate import CONTEXT_LINES, Translate, Translated
 from dubbing.types import Line, Stage, Voice
 
 BLOCK_LINES = 16
@@ -28,6 +28,10 @@ class Block:
 
     lines: list[Line]
     places: list[timing.Slot]
+    earlier: list[Line]
+    """The last lines before them, for context."""
+    later: list[Line]
+    """The first lines after them, as far as they are known: one at least, unless these are the last."""
     texts: list[Translated] = field(default_factory=list)
     voices: list[Voice] = field(default_factory=list)
     clips: list[Clip | None] = field(default_factory=list)
@@ -100,7 +104,7 @@ class Target:
         if self._translate is None:
             block.texts = [Translated(line.text) for line in block.lines]
         else:
-            block.texts = await self._translate(block.lines, budgets)
+            block.texts = await self._translate(block.lines, budgets, block.earlier, block.later)
         block.texts = [edits.of(line, text) for line, text in zip(block.lines, block.texts, strict=True)]
         if earlier is not None:
             await asyncio.wait(
@@ -189,12 +193,14 @@ class _Casting:
 async def _blocks(lines: Feed[Line], duration_ms: int) -> AsyncIterator[Block]:
     """Blocks of about BLOCK_LINES lines, cut between groups; the line after a block bounds its last slot."""
     waiting: list[Line] = []
+    earlier: list[Line] = []
     async for line in lines:
         waiting.append(line)
         if len(waiting) > BLOCK_LINES + timing.GROUP_LINES:
             places = timing.slots([(w.start_ms, w.end_ms, w.speaker) for w in waiting], duration_ms)
             cut = max(i for i in range(1, len(places)) if places[i].group != places[i - 1].group)
-            yield Block(waiting[:cut], places[:cut])
-            waiting = waiting[cut:]
+            yield Block(waiting[:cut], places[:cut], earlier, waiting[cut : cut + CONTEXT_LINES])
+            earlier, waiting = waiting[max(0, cut - CONTEXT_LINES) : cut], waiting[cut:]
     if waiting:
-        yield Block(waiting, timing.slots([(w.start_ms, w.end_ms, w.speaker) for w in waiting], duration_ms))
+        places = timing.slots([(w.start_ms, w.end_ms, w.speaker) for w in waiting], duration_ms)
+        yield Block(waiting, places, earlier, [])

@@ -14,13 +14,15 @@ import psutil
 import pytest
 from engine_media import clip, reference, require, silence
 
-from dubbing.engines import apertium, espeak, fake, faster_whisper, pocketsphinx
+from dubbing.engines import apertium, chat, ctranslate2_translate, espeak, fake, faster_whisper, pocketsphinx
 from dubbing.engines.base import AlignItem, Engine, EngineSpec, SpeakItem, TranscribeItem, Transcript, TranslateItem
 from dubbing.engines.local import LocalClient
 from dubbing.errors import DubbingError
 from dubbing.types import Speech
+from tests.chat_server import chat_server, good
 
 pytestmark = pytest.mark.usefixtures("models_home")
+MUTE = "nobody will translate this"
 HOME, CHILD = "ds_newhome.wav", "sb_spk1_snt1.wav"
 
 
@@ -40,6 +42,9 @@ class Case:
     items: Any
     refused: Any
     options: dict[str, Any]
+    models: str = ""
+    """Name of the fixture that makes its model files, or starts its service."""
+    deterministic: bool = True
 
 
 def cases() -> dict[str, Case]:
@@ -52,6 +57,10 @@ def cases() -> dict[str, Case]:
     heard = lambda: [ears(HOME), ears(CHILD, 60_000)]  # noqa: E731
     timed = lambda: [aligned(HOME), aligned(CHILD)]  # noqa: E731
     poison = {"poison": "Where"}
+    words_known = ("hello world.", "Good morning everyone!", "this is a test of the pipeline")
+    known = lambda: [TranslateItem(t, "en", "es") for t in words_known]  # noqa: E731
+    unknown = TranslateItem("hello", "en", "tlh-Piqd")
+    nmt = "translation_models"
     return {
         "pocketsphinx": Case(pocketsphinx.TRANSCRIBE, heard, TranscribeItem(silence(1), 0, "fr"), {}),
         "pocketsphinx-align": Case(pocketsphinx.ALIGN, timed, AlignItem(silence(1), 0, "en", "hello"), {}),
@@ -60,6 +69,11 @@ def cases() -> dict[str, Case]:
             faster_whisper.LARGE_V3_TURBO, heard, TranscribeItem(silence(31), 0, "en"), {}
         ),
         "apertium": Case(apertium.TRANSLATE, lines, TranslateItem("A house.", "en", "ja"), {}),
+        "nllb-600m": Case(ctranslate2_translate.NLLB_600M, known, unknown, {}, nmt),
+        "m2m100-418m": Case(ctranslate2_translate.M2M100_418M, known, unknown, {}, nmt),
+        "madlad400-3b": Case(ctranslate2_translate.MADLAD400_3B, known, TranslateItem("hello", "en", "tt"), {}, nmt),
+        "opus-mt": Case(ctranslate2_translate.OPUS_MT, known, TranslateItem("hello", "en", "fr"), {}, nmt),
+        "chat": Case(chat.TRANSLATE, known, TranslateItem(MUTE, "en", "es"), {}, "chat_service", deterministic=False),
         "espeak-ng": Case(espeak.SPEAK, words, SpeakItem("♪ … ♪", "es", "es"), {}),
         "fake-transcribe": Case(fake.TRANSCRIBE, heard, TranscribeItem(silence(1), 7, "en"), {"poison": "audio@7"}),
         "fake-align": Case(fake.ALIGN, timed, AlignItem(silence(1), 0, "en", "Where"), poison),
@@ -68,9 +82,20 @@ def cases() -> dict[str, Case]:
     }
 
 
+@pytest.fixture
+def chat_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A chat service that answers every line but one."""
+    with chat_server(lambda asked: "" if MUTE in asked.texts.values() else good(asked)) as server:
+        monkeypatch.setenv("DUBBING_CHAT_URL", server.url)
+        monkeypatch.setenv("DUBBING_CHAT_MODEL", "tiny-chat")
+        yield
+
+
 @pytest.fixture(params=list(cases()))
 def case(request: pytest.FixtureRequest) -> Case:
     found = cases()[request.param]
+    if found.models:
+        request.getfixturevalue(found.models)
     require(found.spec)
     return found
 
@@ -113,7 +138,7 @@ def test_answers_come_in_order_one_for_each_item(case: Case, engine: Engine[Any,
 
 def test_the_same_input_gives_the_same_bytes_in_a_fresh_engine(case: Case, engine: Engine[Any, Any]) -> None:
     items = case.items()
-    assert engine.info.deterministic
+    assert engine.info.deterministic is case.deterministic
     first = engine.run(items)
     again = case.spec.load({})
     try:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
 
 from dubbing.engines.base import EngineSpec, Kind, Languages, Located
 from dubbing.engines.choose import Candidate, choose
+from dubbing.engines.weights import Weights
 from dubbing.errors import EngineMissingError, LanguageError, LicenceError, UsageError
 
 
@@ -53,6 +55,23 @@ def test_auto_falls_to_draft_when_the_better_one_is_missing_and_says_so() -> Non
     name, reason = picked([candidate("rules"), candidate("nmt", "good", missing="its weights are not here")])
     assert name == "rules"
     assert "nmt would be better, but its weights are not here (install nmt)" in reason
+
+
+def test_an_explicit_quality_asks_for_weights_before_it_asks_for_anything_else() -> None:
+    away = {"missing": "it is not here"}
+    service, model = candidate("a-service", "best", **away), candidate("model", "best", **away)
+    weights = Weights("model", "hub/model", ("model.bin",), "MIT", True, 1)
+    model = replace(model, spec=replace(model.spec, weights=weights))
+    with pytest.raises(EngineMissingError, match="engine model cannot"):
+        picked([candidate("rules"), service, model], quality="best")
+
+
+def test_auto_explains_the_nearest_better_engine_and_only_names_the_others() -> None:
+    away = {"missing": "its weights are not here"}
+    _, reason = picked([candidate("rules"), candidate("big", "best", **away), candidate("nmt", "good", **away)])
+    assert reason.endswith(
+        "nmt would be better, but its weights are not here (install nmt); so would big (see `dub engines`)."
+    )
 
 
 def test_auto_passes_over_a_better_engine_that_cannot_do_the_languages() -> None:

@@ -1,10 +1,10 @@
-"""translate.check: what is wrong with a translation, seen without knowing the languages."""
+"""translation_checks.check: what is wrong with a translation, seen without knowing the languages."""
 
 from __future__ import annotations
 
 import pytest
 
-from dubbing.stages.translate import check
+from dubbing.engines.translation_checks import check
 
 
 @pytest.mark.parametrize(
