@@ -106,9 +106,18 @@ def commands() -> str:
         if top.epilog
         else f"# The command line\n\n{top.description}\n"
     )
-    subparsers = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
-    for name, sub in (pair for action in subparsers for pair in action.choices.items()):
-        text += f"\n## dub {name}\n\n{sub.description or ''}\n\n" + table(("Option", "What it does"), options(sub))
+
+    def below(parser: argparse.ArgumentParser, prefix: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, sub in action.choices.items():
+                    yield f"{prefix} {name}", sub
+                    yield from below(sub, f"{prefix} {name}")
+
+    for name, sub in below(top, "dub"):
+        text += f"\n## {name}\n\n{sub.description or ''}\n"
+        if rows := list(options(sub)):
+            text += "\n" + table(("Option", "What it does"), iter(rows))
     return text
 
 
