@@ -17,7 +17,10 @@ from dubbing.engines import registry, weights
 from dubbing.engines.base import EngineSpec
 from dubbing.engines.hub import Hub
 from dubbing.engines.weights import Weights
-from dubbing.errors import LicenceError, OfflineError, UsageError
+from dubbing.errors import LicenceError, UsageError
+from dubbing.model_errors import (
+    OfflineError,
+)
 
 SAY_EVERY_S = 2.0
 """Between two lines about one download."""

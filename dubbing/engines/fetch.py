@@ -19,15 +19,12 @@ from pathlib import Path
 
 from dubbing.engines.hub import BLOCK, Hub, HubFile
 from dubbing.engines.weights import RECORD, FileRecord, Record, Weights, read_record
-from dubbing.errors import (
-    BadInputError,
+from dubbing.errors import BadInputError, JobBusyError, MachineError, UsageError
+from dubbing.model_errors import (
     CatalogueError,
     DownloadCutError,
     HubMissingError,
-    JobBusyError,
-    MachineError,
     ModelsDiskError,
-    UsageError,
     WeightsHashError,
     WeightsSizeError,
 )

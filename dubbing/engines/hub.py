@@ -17,7 +17,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from dubbing import __version__
-from dubbing.errors import DubbingError, HubDownError, HubMissingError, HubRefusedError
+from dubbing.errors import DubbingError
+from dubbing.model_errors import (
+    HubDownError,
+    HubMissingError,
+    HubRefusedError,
+)
 
 TIMEOUT_S = 30.0
 """Silence of this long, at the start or in the middle, is the end of a download."""

@@ -21,19 +21,15 @@ from dubbing.engines import fake, weights
 from dubbing.engines import fetch as fetching
 from dubbing.engines.hub import Hub
 from dubbing.engines.weights import Weights
-from dubbing.errors import (
-    BadInputError,
+from dubbing.errors import BadInputError, JobBusyError, UsageError, WeightsDamagedError, WeightsMissingError
+from dubbing.model_errors import (
     CatalogueError,
     DownloadCutError,
     HubDownError,
     HubMissingError,
     HubRefusedError,
-    JobBusyError,
     ModelsDiskError,
-    UsageError,
-    WeightsDamagedError,
     WeightsHashError,
-    WeightsMissingError,
     WeightsSizeError,
 )
 from tests import hub_server

@@ -15,7 +15,9 @@ from dubbing.config import Settings
 from dubbing.engines import fake, weights
 from dubbing.engines.base import EngineSpec, Languages, Located
 from dubbing.engines.weights import Weights
-from dubbing.errors import HubDownError
+from dubbing.model_errors import (
+    HubDownError,
+)
 from dubbing.types import DubRequest
 from tests import hub_server
 from tests.hub_server import HubServer
