@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from dubbing.engines.weights import Weights
 from dubbing.types import Int16Audio, Segment, Speech, Voice
@@ -31,7 +31,7 @@ class TranscribeItem:
     offset_ms: int
     """Where the piece starts in the job's audio; the answer's times include it."""
     language: str
-    """BCP-47 tag."""
+    """BCP-47 tag, or `auto` for an engine that detects languages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,8 @@ class EngineInfo:
     """Same input, same output, byte for byte."""
     max_batch: int = 8
     """Most items `run` takes at once."""
+    detects: bool = False
+    """transcribe only: takes the language `auto`, and says which one it heard."""
     rate_range: tuple[float, float] = (1.0, 1.0)
     """speak only: rates the engine can speak at itself, relative to natural."""
     quality: Literal["draft", "good", "best"] = "draft"
@@ -177,6 +179,15 @@ class Engine(Protocol[In, Out]):
 
     def close(self) -> None:
         """End child processes and free memory; calling twice is fine."""
+        ...
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """An engine that can tell whether its model still answers; offering it is up to the engine."""
+
+    def probe(self) -> None:
+        """Run something tiny through the model, in the thread that calls `run`. Raises when the answer is not right."""
         ...
 
 
