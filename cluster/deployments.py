@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import re
@@ -85,6 +86,8 @@ class EngineReplica:
         self._since: float | None = None
         self._answered_at: float | None = None
         self._probing: asyncio.Task[Any] | None = None
+        self.probes = 0
+        """Probes that have ended."""
         self._broken: EngineBrokenError | None = None
 
     async def __call__(self, item: Any, lane: str, alone: bool = False) -> Any:
@@ -96,8 +99,9 @@ class EngineReplica:
         return self._engine.info
 
     def stats(self) -> BatchStats:
-        """What the batcher has done so far."""
-        return self._batcher.stats()
+        """What the batcher has done so far, probes not counted."""
+        told = self._batcher.stats()
+        return dataclasses.replace(told, batches=told.batches - self.probes, items=told.items - self.probes)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take over `user_config` (ReplicaOptions). Called by Serve after the start and whenever the config changes."""
@@ -132,13 +136,19 @@ class EngineReplica:
     def _bucket(self, asked: _Asked) -> Hashable:
         return asked.alone, None if asked.item is _PROBE else self._engine.bucket(asked.item)
 
+    def _probe(self) -> Sequence[Any]:
+        assert isinstance(self._engine, Probed)
+        try:
+            self._engine.probe()
+        finally:
+            self.probes += 1
+        return [None]
+
     def _run(self, asked: Sequence[_Asked]) -> Sequence[Any]:
         self._since = time.monotonic()
         try:
             if asked[0].item is _PROBE:
-                assert isinstance(self._engine, Probed)
-                self._engine.probe()
-                return [None]
+                return self._probe()
             return self._engine.run([one.item for one in asked])
         except EngineBrokenError as error:
             self._broken = error

@@ -16,7 +16,7 @@ import numpy as np
 from cluster.clients import deployed_engines, open_engines
 from cluster.http_formats import Heard, pieces
 from dubbing.engines import registry, vad
-from dubbing.engines.base import EngineClient, Kind, Located, SpeakItem, TranscribeItem, TranslateItem
+from dubbing.engines.base import CLONE, EngineClient, Kind, Located, SpeakItem, TranscribeItem, TranslateItem
 from dubbing.engines.choose import RANK, Candidate, choose
 from dubbing.errors import DubbingError, LanguageError
 from dubbing.media import encode, extract, wav
@@ -193,7 +193,8 @@ def _voice(engine: str, wanted: str, language: str | None) -> Voice:
     """A voice by its own name, in any language, or one of OpenAI's names in `language` (default: English)."""
     spec = registry.spec(engine)
     if wanted in VOICES:
-        voices = spec.voices(language or "en")
+        # Nobody gave a recording that a voice could be cloned from.
+        voices = [voice for voice in spec.voices(language or "en") if voice.id != CLONE]
         if not voices:
             raise LanguageError(detail=f"{engine} has no voice for {language or 'en'}")
         return voices[VOICES.index(wanted) % len(voices)]
@@ -201,7 +202,7 @@ def _voice(engine: str, wanted: str, language: str | None) -> Voice:
     tags = [language] if language else sorted({"en"} | {target for _, target in offered.pairs})
     for tag in tags:
         for voice in spec.voices(tag) if offered.can(tag, tag) else ():
-            if voice.id == wanted:
+            if voice.id == wanted != CLONE:
                 return voice
     raise RequestError(
         detail=f"{engine} has no voice {wanted}; `dub voices {language or 'en'}` lists them", param="voice"

@@ -38,10 +38,15 @@ def models() -> dict[str, Model]:
     """All models that registered engines need, by name."""
     found: dict[str, Model] = {}
     for spec in registry.specs():
-        if spec.weights is not None:
-            known = found.get(spec.weights.name, Model(spec.weights, ()))
-            found[spec.weights.name] = Model(known.weights, (*known.engines, spec))
+        for needed in all_weights(spec):
+            known = found.get(needed.name, Model(needed, ()))
+            found[needed.name] = Model(needed, (*known.engines, spec))
     return dict(sorted(found.items()))
+
+
+def all_weights(spec: EngineSpec) -> list[Weights]:
+    """The models that an engine needs."""
+    return [*([spec.weights] if spec.weights else []), *spec.more_weights]
 
 
 def place_of(model: Weights, settings: Settings) -> Path:
@@ -89,7 +94,9 @@ def fetch(arguments: argparse.Namespace, settings: Settings) -> int:
     """Fetch models from the hub, or import one from a folder."""
     if arguments.source is not None and len(arguments.names) != 1:
         raise UsageError(detail="--from takes the files of one model: name exactly one")
-    chosen = [_named(name) for name in arguments.names]
+    chosen = [model for name in arguments.names for model in _named(name)]
+    if arguments.source is not None and len(chosen) != 1:
+        raise UsageError(detail=f"{arguments.names[0]} needs {' and '.join(m.weights.name for m in chosen)}: name one")
     done = []
     for model in chosen:
         source = arguments.source.expanduser() if arguments.source else None
@@ -123,7 +130,7 @@ def bring(model: Model, settings: Settings, *, source: Path | None = None, revis
 def verify(arguments: argparse.Namespace, settings: Settings) -> int:
     """Exit code 0 when every file is as it was fetched, 4 when one is not."""
     if arguments.names:
-        chosen: Iterable[Model] = [_named(name) for name in arguments.names]
+        chosen: Iterable[Model] = [model for name in arguments.names for model in _named(name)]
     else:
         chosen = [m for m in models().values() if place_of(m.weights, settings).is_dir()]
     found = {m.weights.name: fetching.verify(m.weights, place_of(m.weights, settings)) for m in chosen}
@@ -158,13 +165,13 @@ class _Teller:
             sys.stderr.flush()
 
 
-def _named(name: str) -> Model:
+def _named(name: str) -> list[Model]:
+    """A model by its name, or those of an engine. Raises UsageError."""
     known = models()
     if name in known:
-        return known[name]
-    for model in known.values():
-        if name in (spec.name for spec in model.engines):
-            return model
+        return [known[name]]
+    if of_engine := [model for model in known.values() if name in (spec.name for spec in model.engines)]:
+        return of_engine
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
     raise UsageError(detail=f"There is no model named {name}; {hint}")

@@ -128,7 +128,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, plugin: Path) -> Iterator[
         "transcribe": {"pocketsphinx": {}, "fake-transcribe": {}},
     }
     port = free_port()
-    config = add_api(write_config(folder / "engines.yaml", engines), port, max_upload_mb=1, max_duration_min=1)
+    config = add_api(write_config(folder / "engines.yaml", engines), port, max_upload_mb=4, max_duration_min=1)
     session = RaySession(Settings(serve_config=config, serve_api_key=API_KEY))
     session.http = True
     try:

@@ -56,11 +56,12 @@ def test_an_idle_model_is_probed_and_one_that_fails_the_probe_is_replaced(tmp_pa
 
         async def probed() -> bool:
             await replica.check_health()
-            return replica.stats().batches >= 2
+            return replica.probes >= 2
 
         await eventually_async(probed)
         sick.touch()
         error = await until_it_fails(replica)
+        assert (replica.stats().batches, replica.stats().items) == (0, 0)
         assert f"failed its health check (The engine fake-translate failed: {sick} says it is sick)" in error.message
         with pytest.raises(EngineBrokenError):
             await replica.check_health()
@@ -75,7 +76,7 @@ def test_a_model_that_has_answered_lately_is_left_alone() -> None:
         for _ in range(5):
             await replica.check_health()
             await asyncio.sleep(0)
-        assert (replica.stats().batches, replica.stats().items) == (1, 1)
+        assert (replica.stats().items, replica.probes) == (1, 0)
 
     asyncio.run(scenario())
 
@@ -85,7 +86,7 @@ def test_a_probe_that_hangs_is_found_by_the_same_clock_as_a_line() -> None:
         replica = EngineReplica("fake-translate", {"base_ms": 400})
         replica.reconfigure({"stuck_s": 0.1})
         await replica.check_health()
-        assert replica.stats().batches == 0, "the check waited for the probe"
+        assert replica.probes == 0, "the check waited for the probe"
         error = await until_it_fails(replica)
         assert "one call has been running" in error.message
 

@@ -502,5 +502,5 @@ def test_every_registered_model_has_files_and_a_folder_of_its_own() -> None:
     for name, model in model_commands.models().items():
         assert model.weights.files
         assert name == model.weights.name == Path(name).name
-        assert all(spec.weights == model.weights for spec in model.engines)
+        assert all(model.weights in model_commands.all_weights(spec) for spec in model.engines)
         assert model_commands.place_of(model.weights, Settings()).name == name
