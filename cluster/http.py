@@ -150,10 +150,12 @@ def _add_uploads(app: FastAPI, desk: Desk) -> None:
         model: Annotated[str, Form()],
         language: Annotated[str | None, Form(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = None,
         response_format: Annotated[TranscriptFormat, Form()] = "json",
+        translation_model: Annotated[str | None, Form()] = None,
     ) -> Response:
         lane = _lane()
         heard = await desk.hear(file.file, file.filename or "", model, language, lane)
-        return _answer(await desk.to_english(heard, lane), response_format, "translate", ["segment"])
+        english = await desk.to_english(heard, translation_model, lane)
+        return _answer(english, response_format, "translate", ["segment"])
 
 
 def _answer(

@@ -112,11 +112,11 @@ class Desk:
         found = first + await in_order(one, rest, WINDOW)
         return Heard(tuple(s for segments, _ in found for s in segments), wanted, duration_ms)
 
-    async def to_english(self, heard: Heard, lane: str) -> Heard:
-        """The same in English, segment by segment; words have no times any more."""
+    async def to_english(self, heard: Heard, model: str | None, lane: str) -> Heard:
+        """The same in English, segment by segment; words have no times any more. `model` None: the best translator."""
         if heard.language.split("-")[0] == "en" or not heard.segments:
             return replace(heard, language="en")
-        engine = await self._engine("translate", None, heard.language, "en")
+        engine = await self._engine("translate", model, heard.language, "en")
         texts = [segment.text for segment in heard.segments]
 
         async def one(i: int) -> Segment:
