@@ -72,6 +72,8 @@ def deploy_api(config: ServeDeploySchema, settings: Settings) -> str:
         )
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
         wait_until_healthy(app.name, ours=True)
+    if not serve.status().proxies:
+        return "The speech API is deployed, but Serve was started here before and without HTTP: nobody can reach it."
     return f"The speech API answers at http://{config.http_options.host}:{config.http_options.port}/v1."
 
 

@@ -34,14 +34,25 @@ class Model:
     engines: tuple[EngineSpec, ...]
 
 
-def models() -> dict[str, Model]:
-    """All models that registered engines need, by name."""
+def models(home: Path | None = None) -> dict[str, Model]:
+    """All models that registered engines need, by name; with those in the folder `home` that only some engine can name."""
     found: dict[str, Model] = {}
     for spec in registry.specs():
         for needed in all_weights(spec):
             known = found.get(needed.name, Model(needed, ()))
             found[needed.name] = Model(needed, (*known.engines, spec))
+    here = [place.name for place in home.iterdir() if place.is_dir()] if home and home.is_dir() else []
+    for name in set(here) - set(found):
+        if (further := _one_of_many(name)) is not None:
+            found[name] = further
     return dict(sorted(found.items()))
+
+
+def _one_of_many(name: str) -> Model | None:
+    for spec in registry.specs():
+        if (needed := spec.weights_named(name)) is not None:
+            return Model(needed, (spec,))
+    return None
 
 
 def all_weights(spec: EngineSpec) -> list[Weights]:
@@ -57,7 +68,7 @@ def place_of(model: Weights, settings: Settings) -> Path:
 def list_models(arguments: argparse.Namespace, settings: Settings) -> int:
     """Every model with its size, licence, engines, and whether it is here."""
     rows = []
-    for name, model in models().items():
+    for name, model in models(settings.models_dir.expanduser()).items():
         place = place_of(model.weights, settings)
         problem = weights.examine(model.weights, place)
         state = "here" if problem is None else "damaged" if problem.damaged else "not here"
@@ -132,7 +143,9 @@ def verify(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.names:
         chosen: Iterable[Model] = [model for name in arguments.names for model in _named(name)]
     else:
-        chosen = [m for m in models().values() if place_of(m.weights, settings).is_dir()]
+        chosen = [
+            m for m in models(settings.models_dir.expanduser()).values() if place_of(m.weights, settings).is_dir()
+        ]
     found = {m.weights.name: fetching.verify(m.weights, place_of(m.weights, settings)) for m in chosen}
     bad = any(finding.problem for findings in found.values() for finding in findings)
     if arguments.json:
@@ -172,6 +185,8 @@ def _named(name: str) -> list[Model]:
         return [known[name]]
     if of_engine := [model for model in known.values() if name in (spec.name for spec in model.engines)]:
         return of_engine
+    if (model := _one_of_many(name)) is not None:
+        return [model]
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
     raise UsageError(detail=f"There is no model named {name}; {hint}")

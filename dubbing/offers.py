@@ -11,7 +11,7 @@ from dubbing.config import Settings
 from dubbing.engines import registry, weights
 from dubbing.engines.base import Kind
 from dubbing.engines.choose import RANK, Candidate
-from dubbing.model_commands import Model, bring, place_of
+from dubbing.model_commands import Model, all_weights, bring, place_of
 from dubbing.types import DubRequest
 
 DECLINED = "declined.json"
@@ -56,9 +56,10 @@ def better(request: DubRequest, settings: Settings) -> Iterable[Model]:
         ]
         if any(c.located.ok for c in able) or kind in request.engines:
             continue
-        choices = [Model(c.spec.weights, (c.spec,)) for c in able if c.spec.weights and _only_weights_lack(c, settings)]
-        for model in sorted(choices, key=lambda m: (RANK[m.engines[0].quality], m.weights.size_mb))[:1]:
-            found[model.weights.name] = model
+        for candidate in sorted(filter(_only_weights_lack, able), key=_cost)[:1]:
+            for model in all_weights(candidate.spec):
+                if weights.problem(model, place_of(model, settings)):
+                    found[model.name] = Model(model, (candidate.spec,))
     return found.values()
 
 
@@ -67,18 +68,25 @@ def _works(request: DubRequest, source: str) -> Iterable[tuple[Kind, str]]:
     spoken = [tag for tag in request.targets if tag not in request.translations]
     if spoken and request.transcript is None:
         yield "transcribe", source
+    if spoken:
+        yield "diarize", source
+    if request.keep_background:
+        yield "separate", source
     for tag in request.targets:
         if tag in spoken:
             yield "translate", tag
         yield "speak", tag
 
 
-def _only_weights_lack(candidate: Candidate, settings: Settings) -> bool:
-    """Whether the engine's program is here: then its own reason for not being usable is the weights'."""
-    model = candidate.spec.weights
-    assert model is not None
-    problem = weights.problem(model, place_of(model, settings))
-    return bool(problem) and candidate.located.reason == problem
+def _only_weights_lack(candidate: Candidate) -> bool:
+    """Whether nothing but fetching mends it; an engine whose program is missing says so first."""
+    mends = candidate.located.install
+    return any(f"dub models fetch {model.name}" in mends for model in all_weights(candidate.spec))
+
+
+def _cost(candidate: Candidate) -> tuple[int, int]:
+    """Good before best, for that is what auto takes; then the smaller."""
+    return RANK[candidate.spec.quality], sum(model.size_mb for model in all_weights(candidate.spec))
 
 
 def _question(wanted: list[Model]) -> str:

@@ -256,6 +256,8 @@ class EngineSpec:
     """The model files it needs, where it does not bring them along."""
     more_weights: tuple[Weights, ...] = ()
     """Further model files, of an engine that needs those of several repositories."""
+    weights_named: Callable[[str], Weights | None] = field(default=lambda name: None)
+    """The model files of that name, of an engine that has a model for each language pair, say."""
     clones: bool = False
     """speak only: speaks with a voice made from `SpeakItem.reference`."""
     hidden: bool = False

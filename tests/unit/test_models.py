@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import re
 import socket
 import sys
 import types
@@ -53,6 +54,11 @@ FILES = {
 }
 
 
+def _pair(name: str) -> Weights | None:
+    """The models of an engine with one for each language pair."""
+    return dataclasses.replace(MODEL, name=name) if re.fullmatch(r"pair-\w\w-\w\w", name) else None
+
+
 @pytest.fixture
 def hub() -> Iterator[HubServer]:
     with hub_server.serve(HubServer(dict(FILES))) as server:
@@ -64,6 +70,9 @@ def dub(tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Call
     """The command line, with two engines whose weights are the models above."""
     module = types.ModuleType("engines_with_weights")
     module.ONE = dataclasses.replace(fake.TRANSLATE, name="tiny-translate", weights=MODEL)  # type: ignore[attr-defined]
+    module.PAIRS = dataclasses.replace(  # type: ignore[attr-defined]
+        fake.TRANSLATE, name="pairs", weights_named=_pair
+    )
     module.TWO = dataclasses.replace(  # type: ignore[attr-defined]
         fake.SPEAK, name="private-speak", weights=PRIVATE, commercial_use=False
     )
@@ -71,9 +80,9 @@ def dub(tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Call
     info = tmp_path / "plugin" / "engines_with_weights-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: engines-with-weights\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "[dubbing.engines]\ntiny-translate = engines_with_weights:ONE\nprivate-speak = engines_with_weights:TWO\n"
-    )
+    lines = ["tiny-translate = engines_with_weights:ONE", "pairs = engines_with_weights:PAIRS"]
+    lines.append("private-speak = engines_with_weights:TWO")
+    (info / "entry_points.txt").write_text("\n".join(["[dubbing.engines]", *lines, ""]))
     monkeypatch.syspath_prepend(tmp_path / "plugin")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -443,6 +452,21 @@ def test_the_list_shows_size_licence_and_what_is_here(
         ["private-model", "private-speak", "1", "MB", "CC-BY-NC-4.0", "no", "not", "here"]
     ]
     assert any("damaged: " in row and "has 100 bytes" in row for row in out)
+
+
+def test_a_model_of_one_language_pair_is_known_by_its_name_and_listed_once_it_is_here(
+    dub: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listed() -> set[str]:
+        capsys.readouterr()
+        dub("models", "list", "--json")
+        return {row["name"] for row in json.loads(capsys.readouterr().out)}
+
+    assert not {name for name in listed() if name.startswith("pair-")}
+    assert dub("models", "fetch", "pair-en-es") == 0
+    assert "pair-en-es" in listed()
+    assert dub("models", "verify") == 0
+    assert "pair-en-es/model.bin" in capsys.readouterr().out
 
 
 def test_verify_names_the_command_that_mends(
