@@ -26,6 +26,8 @@ from dubbing.types import Int16Audio, Segment, Speech, Voice
 
 AUTO = "auto"
 """The language of speech that nobody named."""
+UNDETERMINED = "und"
+"""The language of a recording in which nobody speaks."""
 ALIASES: Mapping[str, Kind] = {
     "whisper-1": "transcribe",
     "gpt-4o-transcribe": "transcribe",
@@ -104,13 +106,15 @@ class Desk:
             told = await engine(item, lane=lane)
             return told.segments, told.language
 
-        first: list[tuple[tuple[Segment, ...], str]] = []
-        if wanted == AUTO and spans:
-            # One language for the whole upload: the one heard where speech begins.
-            first, rest = [await one(spans[0])], spans[1:]
-            wanted = first[0][1]
-        found = first + await in_order(one, rest, WINDOW)
-        return Heard(tuple(s for segments, _ in found for s in segments), wanted, duration_ms)
+        found: list[tuple[tuple[Segment, ...], str]] = []
+        while wanted == AUTO and rest:
+            # One language for the whole upload: the one that is heard first.
+            found.append(await one(rest[0]))
+            rest = rest[1:]
+            wanted = found[-1][1] if found[-1][1] != UNDETERMINED else AUTO
+        found += await in_order(one, rest, WINDOW)
+        language = UNDETERMINED if wanted == AUTO else wanted
+        return Heard(tuple(s for segments, _ in found for s in segments), language, duration_ms)
 
     async def to_english(self, heard: Heard, model: str | None, lane: str) -> Heard:
         """The same in English, segment by segment; words have no times any more. `model` None: the best translator."""

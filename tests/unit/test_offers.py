@@ -52,10 +52,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     """Settings of a machine with three good translators, of which one lacks its library, and one good speaker."""
     models = tmp_path / "models"
     specs = [
-        _spec(fake.TRANSLATE, "large-mt", models, 900),
-        _spec(fake.TRANSLATE, "small-mt", models, 100, languages=lambda: GERMAN),
+        _spec(fake.TRANSLATE, "large-mt", models, 3),
+        _spec(fake.TRANSLATE, "small-mt", models, 2, languages=lambda: GERMAN),
         _spec(fake.TRANSLATE, "no-library-mt", models, 1, library=False),
-        _spec(fake.SPEAK, "good-voice", models, 50, commercial_use=False),
+        _spec(fake.SPEAK, "good-voice", models, 1, commercial_use=False),
     ]
     module = types.ModuleType("offered_engines")
     lines = []
@@ -73,7 +73,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
 
 
 def request(target: str = "de", **options: object) -> DubRequest:
-    facts = {"engines": {"transcribe": "pocketsphinx"}, "source_language": "en", **options}
+    engines = {"transcribe": "pocketsphinx", "separate": "none", "diarize": "none"}
+    facts = {"engines": engines, "source_language": "en", **options}
     return DubRequest(Path("talk.mp4"), (target,), Path("Output"), **facts)  # type: ignore[arg-type]
 
 
@@ -90,8 +91,8 @@ def test_the_smallest_model_that_knows_the_languages_is_fetched_after_a_yes(sett
     asked = Asked("y\n")
     assert offers.offer(request(), settings, yes=False, ask=asked) == ["small-mt-weights", "good-voice-weights"]
     (question,) = asked.questions
-    assert "small-mt-weights: translate, 100 MB, licence MIT\n" in question
-    assert "Fetch them now, 150 MB?" in question
+    assert "small-mt-weights: translate, 2 MB, licence MIT\n" in question
+    assert "Fetch them now, 3 MB?" in question
     assert offers.offer(request(), settings, yes=False, ask=asked) == []
     assert len(asked.questions) == 1
 
@@ -122,7 +123,7 @@ def test_nothing_is_offered_that_could_not_be_used(
 
 
 def test_work_that_is_not_needed_and_engines_that_were_named_are_left_alone(settings: Settings) -> None:
-    asked = request(translations={"de": Path("talk.de.srt")}, engines={"speak": "espeak-ng"})
+    asked = request(translations={"de": Path("talk.de.srt")}, engines={"speak": "espeak-ng", "separate": "none"})
     assert list(offers.better(asked, settings)) == []
 
 
