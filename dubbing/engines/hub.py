@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -92,7 +93,7 @@ class Hub:
         with self._open(place, repo, f"{repo} at {revision}", {}) as response:
             try:
                 told = json.loads(response.read(_LIST_BYTES))
-                return Listing(str(told["sha"]), {str(f["rfilename"]): _file(f) for f in told["siblings"]})
+                return Listing(_hex(told["sha"], 40), {str(f["rfilename"]): _file(f) for f in told["siblings"]})
             except (KeyError, TypeError, *_STRANGE) as error:
                 raise HubDownError(hub=self.address, detail=f"its list of {repo} cannot be understood") from error
 
@@ -153,8 +154,18 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _file(told: Mapping[str, Any]) -> HubFile:
-    lfs = told.get("lfs") or {}
-    return HubFile(int(told["size"]), str(lfs.get("sha256") or ""), "" if lfs else str(told.get("blobId") or ""))
+    lfs, size = told.get("lfs") or {}, int(told["size"])
+    if size < 0:
+        raise ValueError(size)
+    sha256 = _hex(lfs["sha256"], 64) if lfs.get("sha256") else ""
+    return HubFile(size, sha256, _hex(told["blobId"], 40) if told.get("blobId") and not sha256 else "")
+
+
+def _hex(told: Any, digits: int) -> str:
+    """A hash as the hub told it; it becomes part of file names, so nothing else will do. Raises ValueError."""
+    if not re.fullmatch(f"[0-9a-f]{{{digits}}}", str(told)):
+        raise ValueError(told)
+    return str(told)
 
 
 def _words(error: object) -> str:

@@ -20,6 +20,7 @@ from conftest import API_KEY, Cluster, add_api, stats, write_config
 from ray import serve
 
 from cluster import serving
+from cluster.road import RayRoad
 from dubbing.config import Settings
 from dubbing.errors import SettingsError
 from dubbing.media import probe
@@ -246,6 +247,20 @@ def test_a_path_that_does_not_exist_is_an_error_like_all_others(client: openai.O
 
 
 # --- turning it on ------------------------------------------------------------------------------------------------
+
+
+def test_who_hosts_the_queue_is_told_where_the_api_is(cluster: Cluster, tmp_path: Path) -> None:
+    told = {"ray_address": cluster.address, "output_dir": tmp_path, "queue_mode": "fallback", "serve_api_key": API_KEY}
+    settings = Settings.model_validate({**told, "serve_config": cluster.folder / "engines.yaml"})
+
+    async def host() -> str:
+        road = RayRoad(settings, log_dir=tmp_path, engine_args={})
+        try:
+            return str((await road.host_queue())["api"])
+        finally:
+            await road.aclose()
+
+    assert asyncio.run(host()) == f"The speech API answers at {cluster.api}/v1."
 
 
 def test_without_a_key_the_api_stays_off_and_says_so(cluster: Cluster, tmp_path: Path) -> None:

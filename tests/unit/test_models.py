@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from dubbing import cli, model_commands
 from dubbing.config import Settings
@@ -125,6 +126,16 @@ def test_a_model_is_fetched_whole_with_its_commit_and_hashes_recorded(hub: HubSe
     assert {name: file.sha256 for name, file in record.files.items()} == {n: sha256(d) for n, d in WANTED.items()}
     assert weights.problem(MODEL, tmp_path / "m") == ""
     assert fetching.verify(MODEL, tmp_path / "m") == [fetching.Finding(name) for name in MODEL.files]
+
+
+def test_the_hubs_own_client_reads_the_same_from_the_same_server(hub: HubServer) -> None:
+    told = HfApi(endpoint=hub.url, token=False).model_info(hub.repo, revision="main", files_metadata=True)
+    listing = Hub(hub.url).listing(hub.repo, "main")
+    assert told.sha == listing.commit
+    assert {
+        file.rfilename: (file.size, file.lfs.sha256 if file.lfs else "", "" if file.lfs else file.blob_id)
+        for file in told.siblings or []
+    } == {name: (file.size, file.sha256, file.blob) for name, file in listing.files.items()}
 
 
 def test_what_is_here_and_right_is_not_downloaded_again(hub: HubServer, tmp_path: Path) -> None:
@@ -292,8 +303,23 @@ def test_a_hub_that_says_nothing_is_given_up(hub: HubServer, tmp_path: Path) -> 
         fetch(hub, tmp_path, timeout_s=0.2)
 
 
+def _listing(sha: str = COMMIT, **facts: object) -> bytes:
+    told = {"rfilename": "config.json", "size": 2, "blobId": "0" * 40, **facts}
+    return json.dumps({"sha": sha, "siblings": [told]}).encode()
+
+
 @pytest.mark.parametrize(
-    "listing", [b"<html>log in to the hotel's network</html>", b'{"sha": 1}', b'{"siblings": [7]}']
+    "listing",
+    [
+        b"<html>log in to the hotel's network</html>",
+        b'{"sha": 1}',
+        b'{"siblings": [7]}',
+        _listing(sha="../../../tmp/x"),
+        _listing(blobId="/../../../tmp/x"),
+        _listing(lfs={"sha256": "/../../../tmp/x"}),
+        _listing(size=-1),
+        _listing(size="many"),
+    ],
 )
 def test_an_answer_that_is_no_list_of_files_is_an_error(hub: HubServer, tmp_path: Path, listing: bytes) -> None:
     hub.listing = listing
