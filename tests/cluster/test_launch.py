@@ -16,6 +16,7 @@ from ray.scripts import scripts
 from ray.serve.schema import ServeDeploySchema
 
 from cluster import serving
+from cluster.http_gate import HEALTH
 
 LAUNCH = Path(serving.__file__).parent / "launch"
 RAY_UP = sorted(LAUNCH.glob("[!k]*.yaml"))
@@ -213,6 +214,16 @@ def test_the_pools_of_kuberay_are_those_of_the_other_places() -> None:
         (container,) = group["template"]["spec"]["containers"]
         assert container["resources"]["limits"].get("nvidia.com/gpu") == group["resources"].get("GPU")
         assert container["resources"]["limits"]["cpu"] == group["resources"]["CPU"]
+
+
+def test_jobs_run_on_the_engines_of_the_operator_and_on_no_others() -> None:
+    _, dub_serve = groups()[0]["template"]["spec"]["containers"]
+    wait, run = dub_serve["command"][-1].splitlines()
+    served = yaml.safe_load(kuberay("RayService")["spec"]["serveConfigV2"])
+    assert f"http://127.0.0.1:{served['http_options']['port']}{HEALTH}" in wait
+    assert run == "until dub serve; do sleep 5; done"
+    shell = subprocess.run(["sh", "-n", "-c", dub_serve["command"][-1]], capture_output=True, timeout=60, check=False)
+    assert shell.returncode == 0
 
 
 def test_only_those_who_need_it_reach_the_pods() -> None:
