@@ -86,7 +86,8 @@ def deploy_unless_deployed(settings: Settings) -> bool:
         health_check_timeout_s=10,
         graceful_shutdown_timeout_s=END_S + 5,
         graceful_shutdown_wait_loop_s=0.1,
-        ray_actor_options={"num_cpus": 0.1, "resources": HEAD},
+        # none of its CPU: the head of a cluster offers no CPU, so that user work stays away from it
+        ray_actor_options={"num_cpus": 0, "resources": HEAD},
     )
     target = serve.RunTarget(deployment.bind(settings), name=APP, route_prefix=None)
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import itertools
 import json
 import re
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dubbing import errors
 from dubbing.engines import registry
-from dubbing.engines.base import EngineInfo
+from dubbing.engines.base import EngineInfo, Probed
 from dubbing.engines.batching import BatchStats, MicroBatcher
 from dubbing.errors import DubbingError, EngineBrokenError
 
@@ -32,6 +34,8 @@ class ReplicaOptions(BaseModel):
     """How long a batch that is not full waits for more, s."""
     stuck_s: float = Field(600.0, gt=0)
     """A model call that takes longer has hung: the health check fails and Serve starts another replica, s."""
+    probe_s: float = Field(300.0, gt=0)
+    """An engine that can be probed and had nothing to do for so long is given something tiny to do, s."""
 
 
 class EngineLoadError(Exception):
@@ -51,6 +55,11 @@ def load_error(status_message: str) -> DubbingError | None:
     told = json.loads(found[1])
     kind = getattr(errors, told["class"], DubbingError)
     return kind(**told["facts"])
+
+
+_PROBE = object()
+"""The item that stands for a probe."""
+_PROBE_LANE = "probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,10 @@ class EngineReplica:
         self._options = ReplicaOptions.model_validate({})
         self._numbers = itertools.count()
         self._since: float | None = None
+        self._answered_at: float | None = None
+        self._probing: asyncio.Task[Any] | None = None
+        self.probes = 0
+        """Probes that have ended."""
         self._broken: EngineBrokenError | None = None
 
     async def __call__(self, item: Any, lane: str, alone: bool = False) -> Any:
@@ -86,8 +99,9 @@ class EngineReplica:
         return self._engine.info
 
     def stats(self) -> BatchStats:
-        """What the batcher has done so far."""
-        return self._batcher.stats()
+        """What the batcher has done so far, probes not counted."""
+        told = self._batcher.stats()
+        return dataclasses.replace(told, batches=told.batches - self.probes, items=told.items - self.probes)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take over `user_config` (ReplicaOptions). Called by Serve after the start and whenever the config changes."""
@@ -96,26 +110,48 @@ class EngineReplica:
         self._batcher.reconfigure(max_size=size, linger_s=self._options.linger_s)
 
     async def check_health(self) -> None:
-        """Raises EngineBrokenError when the engine gave up or its thread hangs in a call; Serve then replaces us."""
+        """Raises EngineBrokenError when the engine gave up, failed a probe, or hangs in a call; Serve then replaces us.
+
+        A probe goes through the model's own thread and is waited for by a later check: this one always answers at once.
+        """
+        name = self._engine.info.name
+        if self._probing is not None and self._probing.done():
+            if (error := self._probing.exception()) is not None and self._broken is None:
+                self._broken = EngineBrokenError(name=name, detail=f"it failed its health check ({error})")
+            self._probing = None
         if self._broken is not None:
             raise self._broken
         since = self._since
         if since is not None and (took_s := time.monotonic() - since) > self._options.stuck_s:
-            raise EngineBrokenError(name=self._engine.info.name, detail=f"one call has been running for {took_s:.0f} s")
+            raise EngineBrokenError(name=name, detail=f"one call has been running for {took_s:.0f} s")
+        idle = self._answered_at is None or time.monotonic() - self._answered_at > self._options.probe_s
+        if idle and since is None and self._probing is None and isinstance(self._engine, Probed):
+            asked = _Asked(_PROBE, next(self._numbers))
+            self._probing = asyncio.ensure_future(self._batcher(asked, lane=_PROBE_LANE))
 
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
             self._engine.close()
 
     def _bucket(self, asked: _Asked) -> Hashable:
-        return asked.alone, self._engine.bucket(asked.item)
+        return asked.alone, None if asked.item is _PROBE else self._engine.bucket(asked.item)
+
+    def _probe(self) -> Sequence[Any]:
+        assert isinstance(self._engine, Probed)
+        try:
+            self._engine.probe()
+        finally:
+            self.probes += 1
+        return [None]
 
     def _run(self, asked: Sequence[_Asked]) -> Sequence[Any]:
         self._since = time.monotonic()
         try:
+            if asked[0].item is _PROBE:
+                return self._probe()
             return self._engine.run([one.item for one in asked])
         except EngineBrokenError as error:
             self._broken = error
             raise
         finally:
-            self._since = None
+            self._since, self._answered_at = None, time.monotonic()

@@ -69,6 +69,10 @@ class RaySession:
         """Where a private Ray keeps sockets and logs; None when joined."""
         self.address = ""
         """host:port where others may join it, once started."""
+        self.http = False
+        """Whether the speech API of the serve config is wanted, and with it Serve's HTTP proxies."""
+        self.api = ""
+        """A sentence about the speech API; empty where the config has none."""
         self._connected = False
         self._before: dict[str, str | None] = {}
 
@@ -96,14 +100,18 @@ class RaySession:
         self.address = ray.get_runtime_context().gcs_address
         from cluster import app, coordinator, serving  # noqa: PLC0415
 
+        config = serving.load_config(self._settings.serve_config) if self.http else None
         with self._clock("serve.start"):
-            serving.start()
+            serving.start(config, ours=self.owned)
         with self._clock("deploy"):
             ours = serving.deploy_unless_deployed(self._settings.serve_config, engine_args)
         if self.owned and entry:
             coordinator.warm_up(entry)
         with self._clock("health"):
             serving.wait_until_healthy(app.APP, ours=ours)
+        if config is not None:
+            with self._clock("api"):
+                self.api = serving.deploy_api(config, self._settings)
 
     def stop(self, keep_logs: Path | None = None) -> Path | None:
         """End a private Ray and everything it started, or leave a joined one. Returns where the logs were kept."""

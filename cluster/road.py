@@ -105,12 +105,13 @@ class RayRoad:
 
         Raises ClusterError, DispatcherHeldError, or what the database or Redis has to say.
         """
+        self._session.http = True  # a `dub run` beside it would want the same port
         await self.start()
         from cluster import control  # noqa: PLC0415 - as in `run_job`
 
         self._hosting = asyncio.create_task(asyncio.to_thread(control.deploy_unless_deployed, self._settings))
         await asyncio.shield(self._hosting)  # as in `start`
-        return await control.info(self._settings)
+        return {**await control.info(self._settings), "api": self._session.api}
 
     async def aclose(self) -> None:
         """Stop our jobs (their `run_job` raises StoppedError); end a Ray we started, leave a joined one as it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,24 +12,69 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 from ray import serve
+from ray.serve.config import ProxyLocation
 from ray.serve.schema import ServeDeploySchema, ServeStatus
 
 from cluster.app import APP, AppArgs, assemble
 from cluster.deployments import load_error
+from dubbing.config import Settings
 from dubbing.errors import ClusterError, DubbingError, SettingsError
 
 _HERE = Path(__file__).resolve().parent
 _CONFIGS = next(folder for folder in (_HERE / "serve_configs", _HERE.parent / "serve_configs") if folder.is_dir())
 """Inside the package when installed from a wheel, beside it in a checkout."""
 LAPTOP = _CONFIGS / "laptop.yaml"
+API_PATH = "cluster.http:build"
 LOAD_TIMEOUT_S = 600.0
 POLL_S = 0.05
 
 
-def start() -> None:
-    """Start Serve without its HTTP proxies, or connect to the one that runs."""
+def start(config: ServeDeploySchema | None = None, *, ours: bool = False) -> None:
+    """Start Serve with the HTTP proxies of `config`, without any by default, or connect to the Serve that runs.
+
+    `ours`: Ray is this machine's and new. Raises SettingsError when the port of `config` is taken here.
+    """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(proxy_location="Disabled")
+    if config is None or config.proxy_location == ProxyLocation.Disabled:
+        serve.start(proxy_location="Disabled")
+        return
+    if ours:
+        # Serve would start its proxy again and again, and say so in its log alone.
+        _require_free(config.http_options.host, config.http_options.port)
+    serve.start(proxy_location=config.proxy_location, http_options=config.http_options.model_dump(exclude_unset=True))
+
+
+def deploy_api(config: ServeDeploySchema, settings: Settings) -> str:
+    """Deploy the speech API of the config, unless it is deployed; answers a sentence about it, empty without one."""
+    app = next((app for app in config.applications if app.import_path == API_PATH), None)
+    if app is None:
+        return ""
+    if settings.serve_api_key is None:
+        return "The speech API is off: it wants DUBBING_SERVE_API_KEY, the key that its callers send."
+    deployed = serve.status().applications.get(app.name)
+    if deployed is None or deployed.status in ("DEPLOY_FAILED", "NOT_STARTED"):
+        from cluster import http  # noqa: PLC0415 - FastAPI, 0.3 s that only this needs
+
+        try:
+            args = http.ApiArgs.model_validate(app.args)
+        except ValidationError as error:
+            raise _config_error("args", _one_line(error)) from error
+        overrides = {
+            key: value
+            for d in app.deployments
+            for key, value in d.model_dump(exclude_unset=True, exclude={"name"}).items()
+        }
+        target = serve.RunTarget(
+            http.assemble(args, settings, overrides),
+            name=app.name,
+            route_prefix=app.route_prefix,
+            logging_config=app.logging_config,
+        )
+        serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+        wait_until_healthy(app.name, ours=True)
+    if not serve.status().proxies:
+        return "The speech API is deployed, but Serve was started here before and without HTTP: nobody can reach it."
+    return f"The speech API answers at http://{config.http_options.host}:{config.http_options.port}/v1."
 
 
 def deploy_unless_deployed(config: Path | None, engine_args: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -47,6 +93,18 @@ def load_config(path: Path | None) -> ServeDeploySchema:
         return ServeDeploySchema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise _config_error(str(path), _one_line(error)) from error
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise SettingsError(
+            key="http_options",
+            value=f"{host}:{port}",
+            expected=f"it cannot be listened on ({error.strerror})",
+            fix="End the program that has the port, or name another in the serve config.",
+        ) from error
 
 
 def deploy(config: ServeDeploySchema, engine_args: Mapping[str, Mapping[str, Any]]) -> str:

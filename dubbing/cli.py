@@ -86,6 +86,7 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.description = "Dub a video or audio file. Ctrl-C stops after what is under way; the same command resumes."
     request_options(sub)
     sub.add_argument("--in-process", action="store_true", help="without Ray, in this process")
+    sub.add_argument("--yes", action="store_true", help="fetch better models without asking, where licences allow it")
     sub.set_defaults(command=_run)
 
 

@@ -48,6 +48,18 @@ class Settings(BaseSettings):
         validation_alias="DUBBING_OFFLINE",
         description="Never fetch weights, not even when a command asks for them.",
     )
+    hub_url: str = Field(
+        "https://huggingface.co",
+        validation_alias="HF_ENDPOINT",
+        pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
+        description="Model hub that weights are fetched from: Hugging Face, or a mirror of it.",
+    )
+    hub_token: str | None = Field(
+        None,
+        validation_alias="HF_TOKEN",
+        repr=False,
+        description="Token for models whose licence must be accepted on the hub.",
+    )
     quality: Literal["auto", "draft", "good", "best"] = Field(
         "auto",
         validation_alias="DUBBING_QUALITY",
@@ -90,6 +102,13 @@ class Settings(BaseSettings):
         None,
         validation_alias="DUBBING_SERVE_CONFIG",
         description="Serve config to deploy; default is serve_configs/laptop.yaml of the installation.",
+    )
+    serve_api_key: str | None = Field(
+        None,
+        validation_alias="DUBBING_SERVE_API_KEY",
+        min_length=16,
+        repr=False,
+        description="Key that callers of the speech API send, 16 characters or more; unset keeps the API off.",
     )
     host: str = Field(
         "127.0.0.1",

@@ -202,47 +202,6 @@ class NotFoundError(DubbingError):
     code, hint, exit_code, http_status = "not_found", "The list of dubs, or `dub jobs`, shows what is there.", 3, 404
 
 
-class NotLoggedInError(DubbingError):
-    """This needs a login."""
-
-    code, hint, exit_code, http_status = "login_required", "Log in, or send an API key.", 2, 401
-
-
-class BadLoginError(DubbingError):
-    """The user name or the password is wrong."""
-
-    code, hint, exit_code, http_status = "bad_login", "Check both; an administrator can make a new invitation.", 2, 401
-
-
-class ThrottledError(DubbingError):
-    """There were too many attempts; the next is possible in {wait_s} s."""
-
-    code, hint, retryable, exit_code, http_status = "throttled", "Wait, then try again.", True, 75, 429
-
-
-class WeakPasswordError(DubbingError):
-    """The password has {length} characters, and at least {least} are needed."""
-
-    code, hint, exit_code, http_status = "weak_password", "A sentence is easy to remember and long enough.", 2, 422
-
-
-class CrossSiteError(DubbingError):
-    """The request came from another site ({origin})."""
-
-    code, hint, exit_code, http_status = "cross_site", "Open the page of this server itself and try there.", 2, 403
-
-
-class AddressError(DubbingError):
-    """The address {address} may not use this server."""
-
-    code, hint, exit_code, http_status = (
-        "address",
-        "REMOTE_ACCESS_MODE decides who may; docs/remote_access.md explains.",
-        2,
-        403,
-    )
-
-
 # --- the machine it runs on ---------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,26 @@ def add(commands: Any) -> None:
     restore.add_argument("file", type=Path, metavar="FILE", help="a copy made by dub backup")
     restore.add_argument("--check", action="store_true", help="only say whether the copy is whole, and what it holds")
     _command(commands, "serve", "run submitted jobs on Ray until Ctrl-C", "dubbing.queue_commands:serve")
+    _models(commands)
+
+
+def _models(commands: Any) -> None:
+    text = "model weights: what engines need, whether it is here, and how it gets here"
+    actions = _group(commands, "models", text)
+    _command(actions, "list", "every model, its licence, and whether it is here", "dubbing.model_commands:list_models")
+    fetch = _command(
+        actions, "fetch", "fetch models from the hub, or import one from a folder", "dubbing.model_commands:fetch"
+    )
+    fetch.add_argument("names", metavar="NAME", nargs="+", help="a model, or an engine that needs it")
+    fetch.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="take the files from this folder")
+    fetch.add_argument("--revision", default="", metavar="REV", help="commit, branch or tag (default: the pinned one)")
+    verify = _command(actions, "verify", "hash every file and compare", "dubbing.model_commands:verify")
+    verify.add_argument("names", metavar="NAME", nargs="*", help="only these (default: all that are here)")
+
+
+def _group(commands: Any, name: str, text: str) -> Any:
+    sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    return sub.add_subparsers(metavar="ACTION", required=True)
 
 
 def _submit(commands: Any) -> None:

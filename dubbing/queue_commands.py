@@ -42,6 +42,8 @@ async def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
         else:
             slots = sum(facts["slots"].values())
             sys.stdout.write(f"dub serve: ready, {slots} jobs at once. The queue is {facts['reason']}\n")
+            if facts["api"]:
+                sys.stdout.write(f"dub serve: {facts['api']}\n")
         sys.stdout.flush()
         await stop.wait()
         sys.stderr.write("dub serve: stopping; running jobs go back in line\n")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dubbing import cli, prepare
+from dubbing import cli, offers, prepare
 from dubbing.artifacts import JobFolder, write_atomically
 from dubbing.config import Settings
 from dubbing.engines.base import Engines
@@ -29,6 +29,7 @@ def command(arguments: argparse.Namespace, settings: Settings) -> int:
     started = time.monotonic()
     request = request_of(arguments, settings)
     printer = ProgressPrinter()
+    offers.offer(request, settings, yes=arguments.yes)
     result, job, timings = asyncio.run(_interruptible(request, settings, arguments.in_process, printer))
     total = time.monotonic() - started
     report = _add_run(result.report, total, timings)

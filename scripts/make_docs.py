@@ -17,6 +17,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import dubbing.access_errors  # noqa: E402
+import dubbing.model_errors  # noqa: F401, E402 - both complete the tree of errors
 from dubbing.config import Settings  # noqa: E402 - the tree of this script comes first, installed or not
 from dubbing.errors import DubbingError  # noqa: E402
 
@@ -106,9 +108,18 @@ def commands() -> str:
         if top.epilog
         else f"# The command line\n\n{top.description}\n"
     )
-    subparsers = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
-    for name, sub in (pair for action in subparsers for pair in action.choices.items()):
-        text += f"\n## dub {name}\n\n{sub.description or ''}\n\n" + table(("Option", "What it does"), options(sub))
+
+    def below(parser: argparse.ArgumentParser, prefix: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, sub in action.choices.items():
+                    yield f"{prefix} {name}", sub
+                    yield from below(sub, f"{prefix} {name}")
+
+    for name, sub in below(top, "dub"):
+        text += f"\n## {name}\n\n{sub.description or ''}\n"
+        if rows := list(options(sub)):
+            text += "\n" + table(("Option", "What it does"), iter(rows))
     return text
 
 

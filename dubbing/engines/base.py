@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from dubbing.engines.weights import Weights
 from dubbing.types import Int16Audio, Segment, Speech, Voice
@@ -18,6 +18,8 @@ In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 Kind = Literal["transcribe", "align", "translate", "speak", "separate", "diarize"]
 KINDS: tuple[Kind, ...] = ("transcribe", "align", "translate", "speak", "separate", "diarize")
+CLONE = "clone"
+"""Id of the voice that is the speaker's own, of an engine that clones."""
 PER_TARGET: tuple[Kind, ...] = ("translate", "speak")
 """Chosen for each target language; the others once per job."""
 
@@ -187,6 +189,15 @@ class Engine(Protocol[In, Out]):
         ...
 
 
+@runtime_checkable
+class Probed(Protocol):
+    """An engine that can tell whether its model still answers; offering it is up to the engine."""
+
+    def probe(self) -> None:
+        """Run something tiny through the model, in the thread that calls `run`. Raises when the answer is not right."""
+        ...
+
+
 class EngineClient(Protocol[In, Out]):
     """What a stage holds: an engine somewhere."""
 
@@ -258,6 +269,10 @@ class EngineSpec:
     """speak only: voices for a language, best first."""
     weights: Weights | None = None
     """The model files it needs, where it does not bring them along."""
+    more_weights: tuple[Weights, ...] = ()
+    """Further model files, of an engine that needs those of several repositories."""
+    weights_named: Callable[[str], Weights | None] = field(default=lambda name: None)
+    """The model files of that name, of an engine that has a model for each language pair, say."""
     clones: bool = False
     """speak only: speaks with a voice made from `SpeakItem.reference`."""
     hidden: bool = False

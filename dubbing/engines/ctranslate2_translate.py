@@ -184,6 +184,11 @@ def _info(spec: EngineSpec, weights_version: str, options: Options) -> EngineInf
     )
 
 
+def _opus_named(name: str) -> Weights | None:
+    found = re.fullmatch(rf"{_OPUS}-([a-z]{{2,3}})-([a-z]{{2,3}})", name)
+    return opus_weights(found[1], found[2]) if found else None
+
+
 def opus_weights(source: str, target: str) -> Weights:
     """The weights of one OPUS-MT pair (primary languages), `opus-mt-en-es`, say."""
     name = f"{_OPUS}-{source}-{target}"
@@ -315,4 +320,5 @@ OPUS_MT: EngineSpec = EngineSpec(
     locate=_locate_opus,
     languages=lambda: Languages(opus_pairs(weights.home())),
     load=lambda options: OpusEngine(OPUS_MT, options),
+    weights_named=_opus_named,
 )

@@ -2,7 +2,8 @@
 
 Options of each: `base_ms` and `item_ms` (a batch of n costs base_ms + n * item_ms, really slept), `poison` (a text
 whose item fails), `out_of_memory_above` (batches larger than this raise MemoryError), `calls_log` (a file that gets one
-JSON line per item), `max_batch`, and `seed_version` (changes the version, as new weights would).
+JSON line per item), `max_batch`, `seed_version` (changes the version, as new weights would), and `sick_if` (a path: while
+there is a file, probes fail).
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class _Fake(Generic[In, Out]):
         self._poison = options.get("poison")
         self._room = options.get("out_of_memory_above")
         self._calls_log = options.get("calls_log")
+        self._sick_if = options.get("sick_if")
 
     def run(self, items: Sequence[In]) -> list[Out]:
         """Answer a batch after its cost in time. Raises EngineError for poison, MemoryError when it is too large."""
@@ -76,6 +78,12 @@ class _Fake(Generic[In, Out]):
     def bucket(self, item: In) -> Hashable:
         """Any mix will do."""
         return None
+
+    def probe(self) -> None:
+        """Take as long as one item. Raises EngineError while the file `sick_if` is there."""
+        time.sleep(self._base_s + self._item_s)
+        if self._sick_if is not None and os.path.exists(self._sick_if):  # noqa: PTH110 - an option, maybe of another type
+            raise EngineError(name=self.info.name, detail=f"{self._sick_if} says it is sick")
 
     def close(self) -> None:
         """Nothing to let go of."""

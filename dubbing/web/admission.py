@@ -11,8 +11,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dubbing.access_errors import AddressError
 from dubbing.config import Settings
-from dubbing.errors import AddressError, SettingsError
+from dubbing.errors import SettingsError
 from dubbing.web.errors import answer_for
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

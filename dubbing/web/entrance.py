@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from dubbing.errors import BadLoginError, DubbingError, ThrottledError
+from dubbing.access_errors import BadLoginError, ThrottledError
+from dubbing.errors import DubbingError
 from dubbing.web import pages
 from dubbing.web.identity import Anyone, address_of, check_origin, drop_session, set_session
 from dubbing.web.office import Desk

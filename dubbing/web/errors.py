@@ -10,7 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from dubbing.errors import DubbingError, NotFoundError, NotLoggedInError, ThrottledError, UsageError
+from dubbing.access_errors import NotLoggedInError, ThrottledError
+from dubbing.errors import DubbingError, NotFoundError, UsageError
 from dubbing.web import pages
 
 API = ("/api/", "/v1/")

@@ -15,15 +15,8 @@ from fastapi.responses import Response
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-from dubbing.errors import (
-    BadLoginError,
-    CrossSiteError,
-    ForbiddenError,
-    NotFoundError,
-    NotLoggedInError,
-    ThrottledError,
-    WeakPasswordError,
-)
+from dubbing.access_errors import BadLoginError, CrossSiteError, NotLoggedInError, ThrottledError, WeakPasswordError
+from dubbing.errors import ForbiddenError, NotFoundError
 from dubbing.jobs import Actor
 from dubbing.store import Store, User
 from dubbing.store.access import SESSION_MS, Scope

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from cluster.local import RaySession
 from cluster.road import RayRoad
 from dubbing.config import Settings
 from dubbing.engines.batching import BatchStats
+from tests.services import free_port
 
 # Test modules import ray before the fixture starts it, and Ray decides about its token when it is imported.
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 T = TypeVar("T")
 
+API_KEY = secrets.token_hex(16)
 COST = {"base_ms": 93.33, "item_ms": 6.667, "max_batch": 16}
 """100 ms for 1 item, 200 ms for 16."""
 
@@ -67,6 +70,17 @@ def write_config(path: Path, engines: dict[str, Any], *, app: str = "engines", *
     return path
 
 
+def add_api(path: Path, port: int, **limits: Any) -> Path:
+    """The same serve config with the speech API at a port of this machine."""
+    config = yaml.safe_load(path.read_text())
+    config |= {"proxy_location": "HeadOnly", "http_options": {"host": "127.0.0.1", "port": port}}
+    api = {"name": "api", "route_prefix": "/", "import_path": "cluster.http:build", "args": limits}
+    deployment = {"name": "SpeechApi", "ray_actor_options": {"num_cpus": 0.05}}
+    config["applications"].append({**api, "deployments": [deployment]})
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
 @dataclass(frozen=True)
 class Cluster:
     address: str
@@ -74,6 +88,8 @@ class Cluster:
     calls: Path
     """Calls of costly-translate."""
     session: RaySession
+    api: str
+    """Address of the speech API."""
 
     def road(self, entry: str) -> RayRoad:
         settings = Settings(ray_address=self.address)
@@ -108,13 +124,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, plugin: Path) -> Iterator[
             "deadly-translate": {},
             "brittle-translate": {},
         },
-        "speak": {"fake-speak": {}},
+        "speak": {"fake-speak": {}, **({"espeak-ng": {}} if shutil.which("espeak-ng") else {})},
+        "transcribe": {"pocketsphinx": {}, "fake-transcribe": {}},
     }
-    session = RaySession(Settings(serve_config=write_config(folder / "engines.yaml", engines)))
+    port = free_port()
+    config = add_api(write_config(folder / "engines.yaml", engines), port, max_upload_mb=4, max_duration_min=1)
+    session = RaySession(Settings(serve_config=config, serve_api_key=API_KEY))
+    session.http = True
     try:
         session.start({})
         assert session.folder is not None
-        yield Cluster(session.address, folder, calls, session)
+        yield Cluster(session.address, folder, calls, session, f"http://127.0.0.1:{port}")
         mine = processes.of_folder(session.folder)
         assert len(mine) > 5, "the raylet, its agents and the replicas should have been found"
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from cluster_doubles import english
@@ -17,7 +18,6 @@ def test_a_model_call_that_hangs_fails_the_health_check_until_it_returns() -> No
     async def scenario() -> None:
         replica = EngineReplica("fake-translate", {"base_ms": 400})
         replica.reconfigure({"stuck_s": 0.1})
-        await replica.check_health()
         line = asyncio.ensure_future(replica(english("slow"), "job"))
 
         async def unhealthy() -> bool:
@@ -30,6 +30,65 @@ def test_a_model_call_that_hangs_fails_the_health_check_until_it_returns() -> No
         await eventually_async(unhealthy)
         await line
         await replica.check_health()
+
+    asyncio.run(scenario())
+
+
+async def until_it_fails(replica: EngineReplica) -> EngineBrokenError:
+    failures: list[EngineBrokenError] = []
+
+    async def unhealthy() -> bool:
+        try:
+            await replica.check_health()
+        except EngineBrokenError as error:
+            failures.append(error)
+        return bool(failures)
+
+    await eventually_async(unhealthy)
+    return failures[0]
+
+
+def test_an_idle_model_is_probed_and_one_that_fails_the_probe_is_replaced(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        sick = tmp_path / "sick"
+        replica = EngineReplica("fake-translate", {"sick_if": str(sick)})
+        replica.reconfigure({"probe_s": 0.01})
+
+        async def probed() -> bool:
+            await replica.check_health()
+            return replica.probes >= 2
+
+        await eventually_async(probed)
+        sick.touch()
+        error = await until_it_fails(replica)
+        assert (replica.stats().batches, replica.stats().items) == (0, 0)
+        assert f"failed its health check (The engine fake-translate failed: {sick} says it is sick)" in error.message
+        with pytest.raises(EngineBrokenError):
+            await replica.check_health()
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_has_answered_lately_is_left_alone() -> None:
+    async def scenario() -> None:
+        replica = EngineReplica("fake-translate", {})
+        await replica(english("hello"), "job")
+        for _ in range(5):
+            await replica.check_health()
+            await asyncio.sleep(0)
+        assert (replica.stats().items, replica.probes) == (1, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_probe_that_hangs_is_found_by_the_same_clock_as_a_line() -> None:
+    async def scenario() -> None:
+        replica = EngineReplica("fake-translate", {"base_ms": 400})
+        replica.reconfigure({"stuck_s": 0.1})
+        await replica.check_health()
+        assert replica.probes == 0, "the check waited for the probe"
+        error = await until_it_fails(replica)
+        assert "one call has been running" in error.message
 
     asyncio.run(scenario())
 

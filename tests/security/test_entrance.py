@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dubbing import config
-from dubbing.errors import BadLoginError, SettingsError, ThrottledError, WeakPasswordError
+from dubbing.access_errors import BadLoginError, ThrottledError, WeakPasswordError
+from dubbing.errors import SettingsError
 from dubbing.web import admission
 from dubbing.web.identity import COOKIE, Passwords, Throttle
 from dubbing.web.office import first_administrator

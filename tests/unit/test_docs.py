@@ -45,6 +45,16 @@ def check_dub(arguments: list[str]) -> None:
         assert stop.code == 0, f"dub does not understand {arguments}"
 
 
+def check_ray(arguments: list[str]) -> None:
+    scripts = pytest.importorskip("ray.scripts.scripts")
+    with scripts.cli.make_context("ray", list(arguments)) as context:
+        name, command, rest = scripts.cli.resolve_command(context, arguments)
+        command.make_context(name, list(rest))
+    for word in rest:
+        if word.endswith(".yaml"):
+            check_file(word)
+
+
 def check_file(word: str) -> None:
     assert (ROOT / word).is_file()
 
@@ -62,6 +72,8 @@ def test_a_command_in_the_documents_exists(document: str, command: str) -> None:
         check_dub(arguments)
     elif program == "dubbing-web":
         web.parser().parse_args(arguments)
+    elif program == "ray":
+        check_ray(arguments)
     elif program == ".":
         assert arguments == [".venv/bin/activate"]
     else:
