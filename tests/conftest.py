@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dubbing import config
+from tests.models.fixtures import models_home, tiny_diarizer, tiny_separator, use_models  # noqa: F401 - for every test
 from tests.services import PostgresServer, RedisServer, missing, postgres_binaries
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,6 +18,8 @@ In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 Kind = Literal["transcribe", "align", "translate", "speak", "separate", "diarize"]
 KINDS: tuple[Kind, ...] = ("transcribe", "align", "translate", "speak", "separate", "diarize")
+OPTIONAL: tuple[Kind, ...] = ("separate", "diarize")
+"""A dub can be made without; draft quality is."""
 PER_TARGET: tuple[Kind, ...] = ("translate", "speak")
 """Chosen for each target language; the others once per job."""
 
@@ -241,6 +243,8 @@ class EngineSpec:
     """speak only: voices for a language, best first."""
     weights: Weights | None = None
     """The model files it needs, where it does not bring them along."""
+    more_weights: tuple[Weights, ...] = ()
+    """Further model files, of an engine that needs those of several repositories."""
     clones: bool = False
     """speak only: speaks with a voice made from `SpeakItem.reference`."""
     hidden: bool = False
