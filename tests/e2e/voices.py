@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from dubbing.media import wav
 from dubbing.types import Int16Audio
@@ -29,6 +30,8 @@ class Film:
 
     path: Path
     """48 kHz stereo WAV: voices the same in both channels, music opposite in them."""
+    voices: Int16Audio
+    """What both channels hold of the voices, shape (frames,)."""
     music: Int16Audio
     """What the left channel holds of the music, shape (frames,)."""
     turns: tuple[tuple[int, int, str], ...]
@@ -52,7 +55,7 @@ def two_people(folder: Path, voices: tuple[str, ...] = (WOMAN, MAN, WOMAN, MAN))
     stereo = np.stack([voice_track + music, voice_track - music], axis=1).astype(np.int16)
     path = folder / "two people.wav"
     wav.write_wav(path, stereo, RATE)
-    return Film(path, music, tuple(turns))
+    return Film(path, voice_track, music, tuple(turns))
 
 
 def spoken(path: Path, voice: str, text: str) -> Int16Audio:
@@ -71,6 +74,12 @@ def melody(frames: int) -> Int16Audio:
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
     swell = 0.6 + 0.4 * np.sin(2 * np.pi * 0.37 * t)
     return np.asarray(np.rint(np.sin(phase) * swell * 2500), np.int16)
+
+
+def share(sound: npt.ArrayLike, part: npt.ArrayLike) -> tuple[float, float]:
+    """How much of `part` is in `sound` (gain), and how much alike both are (correlation)."""
+    a, b = np.asarray(sound, np.float64), np.asarray(part, np.float64)
+    return float(a @ b / (b @ b)), float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-9))
 
 
 def sound_of(path: Path, track: int = 0) -> Int16Audio:

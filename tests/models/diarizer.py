@@ -16,7 +16,14 @@ KERNEL, SHIFT = 991, 270
 WINDOW = 160_000
 LOUD = 0.004
 """Mean amplitude from which the segmentation hears speech."""
-BANDS = 80
+LOW_HZ, HIGH_HZ = (80, 95, 110, 125), (170, 190, 210, 230)
+"""Where the pitch of a low and of a high voice lies."""
+HALF = 2.5
+"""A low voice has less than e^2.5 times as much power at HIGH_HZ, its first overtone; a high one has more."""
+SMOOTH = 61
+"""Frames over which pitch is averaged: a second."""
+BANDS, LOW_BANDS = 80, 8
+"""Filter banks of a voice print's input, and those up to about 350 Hz, where pitch shows."""
 SEGMENTATION_FACTS = {
     "model_type": "pyannote-segmentation-3.0",
     "sample_rate": 16_000,
@@ -30,7 +37,7 @@ SEGMENTATION_FACTS = {
 PRINT_FACTS = {
     "framework": "wespeaker",
     "language": "English",
-    "output_dim": BANDS,
+    "output_dim": LOW_BANDS,
     "sample_rate": 16_000,
     "normalize_samples": 0,
 }
@@ -47,32 +54,47 @@ def make(folder: Path) -> tuple[Path, Path]:
 
 
 def write_segmentation(path: Path, facts: dict[str, Any] = SEGMENTATION_FACTS) -> None:
-    """Speech of the first speaker where the sound is loud, else nobody: samples (n, 1, t) -> classes (n, frames, 7)."""
-    scale = np.array([[-1.0], [1.0]] + [[0.0]] * 5, np.float32).reshape(7, 1, 1) * 1000
-    shift = np.array([LOUD, -LOUD] + [-1.0] * 5, np.float32) * 1000
+    """Low voices are the first speaker, high ones the second: samples (n, 1, t) -> classes (n, frames, 7)."""
+    time = np.arange(KERNEL) / 16_000
+    tones = [turn(2 * np.pi * hz * time) for hz in (*LOW_HZ, *HIGH_HZ) for turn in (np.cos, np.sin)]
+    waves = (np.stack(tones) * np.hanning(KERNEL)).astype(np.float32)[:, None]
+    sums = np.repeat(np.eye(2, dtype=np.float32), len(tones) // 2, axis=1)[:, :, None]
+    scale = np.zeros((7, 3, 1), np.float32)
+    scale[:3] = np.array([[-1000, 0, 0], [1000, 10, -10], [1000, -10, 10]], np.float32)[:, :, None]
+    shift = np.array([1000 * LOUD, 10 * HALF - 1000 * LOUD, -10 * HALF - 1000 * LOUD] + [-1000.0] * 4, np.float32)
     nodes = [
         helper.make_node("Abs", ["x"], ["loud"]),
-        helper.make_node("AveragePool", ["loud"], ["mean"], kernel_shape=[KERNEL], strides=[SHIFT]),
-        helper.make_node("Conv", ["mean", "scale", "shift"], ["classes"]),
+        helper.make_node("AveragePool", ["loud"], ["level"], kernel_shape=[KERNEL], strides=[SHIFT]),
+        helper.make_node("Conv", ["x", "waves"], ["bands"], strides=[SHIFT]),
+        helper.make_node("Mul", ["bands", "bands"], ["power"]),
+        helper.make_node("Conv", ["power", "sums"], ["both"]),
+        helper.make_node("AveragePool", ["both"], ["smooth"], kernel_shape=[SMOOTH], pads=[SMOOTH // 2] * 2),
+        helper.make_node("Add", ["smooth", "least"], ["some"]),
+        helper.make_node("Log", ["some"], ["pitch"]),
+        helper.make_node("Concat", ["level", "pitch"], ["facts"], axis=1),
+        helper.make_node("Conv", ["facts", "scale", "shift"], ["classes"]),
         helper.make_node("Transpose", ["classes"], ["turned"], perm=[0, 2, 1]),
         helper.make_node("LogSoftmax", ["turned"], ["y"], axis=-1),
     ]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, "t"])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "frames", 7])]
-    _save(path, nodes, inputs, outputs, {"scale": scale, "shift": shift}, facts)
+    least = np.array([1e-6], np.float32)
+    constants = {"waves": waves, "sums": sums, "least": least, "scale": scale, "shift": shift}
+    _save(path, nodes, inputs, outputs, constants, facts)
 
 
 def write_prints(path: Path, facts: dict[str, Any] = PRINT_FACTS) -> None:
-    """The mean spectrum's shape, without level and tilt: filter banks (n, t, 80) -> prints (n, 80)."""
-    slope = np.linspace(-1, 1, BANDS)
-    basis = np.linalg.qr(np.stack([slope**power for power in range(4)], axis=1))[0]
-    shape = (np.eye(BANDS) - basis @ basis.T).astype(np.float32)
+    """The shape of the mean low spectrum, without level and tilt: filter banks (n, t, 80) -> prints (n, 8)."""
+    line = np.stack([np.ones(LOW_BANDS), np.arange(LOW_BANDS)], axis=1)
+    basis = np.linalg.qr(line)[0]
+    shape = np.zeros((BANDS, LOW_BANDS), np.float32)
+    shape[:LOW_BANDS] = np.eye(LOW_BANDS) - basis @ basis.T
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1], keepdims=0),
         helper.make_node("MatMul", ["mean", "shape"], ["y"]),
     ]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "t", BANDS])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", BANDS])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", LOW_BANDS])]
     _save(path, nodes, inputs, outputs, {"shape": shape}, facts)
 
 

@@ -47,6 +47,6 @@ def tiny_separator(models_home: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_diarizer(models_home: Path) -> Path:
-    """Weights of the engine sherpa-onnx-diarize: networks that tell voices apart by their spectra; the models folder."""
+    """Weights of the engine sherpa-onnx-diarize: networks that tell low voices from high ones; the models folder."""
     generator("diarizer", "sherpa_onnx", "onnx").make(models_home)
     return models_home
