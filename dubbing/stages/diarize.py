@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -127,8 +126,11 @@ class _Clock:
         self._turns = sorted(turns)
         self._starts = [start for start, _, _ in self._turns]
         self._longest = max((end - start for start, end, _ in self._turns), default=0)
-        self._ended = list(itertools.accumulate(self._turns, lambda a, b: b if b[1] >= a[1] else a))
+        self._ended: list[Turn] = []
         """Of each turn and those before it, the one that ends last."""
+        for turn in self._turns:
+            later = not self._ended or turn[1] >= self._ended[-1][1]
+            self._ended.append(turn if later else self._ended[-1])
 
     def speaker(self, start: int, end: int, before: str | None = None) -> str:
         """Who speaks most between `start` and `end`, `before` going first among equals; the nearest where nobody does."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
-from dubbing import config
+from dubbing import cli, config, orders
 from dubbing.engines import weights
 from dubbing.errors import EngineMissingError, UsageError
 from dubbing.prepare import optional_engines
@@ -129,3 +130,19 @@ def test_on_a_cluster_only_what_it_hosts_is_chosen() -> None:
 def test_an_engine_of_another_kind_cannot_separate() -> None:
     with pytest.raises(UsageError, match="There is no separate engine named espeak-ng"):
         chosen(request(engines={"separate": "espeak-ng"}))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "101", ""])
+def test_a_number_of_speakers_is_a_number_of_people(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a number of people, 1 to 100"):
+        cli.people(text)
+
+
+def test_the_number_of_speakers_survives_the_queue() -> None:
+    arguments = cli.parser().parse_args(["run", "film.mp4", "--to", "es", "--speakers", "3"])
+    asked = request(speakers=arguments.speakers)
+
+    assert orders.from_json(orders.to_json(asked)).speakers == 3
+    older = orders.to_json(asked)
+    del older["speakers"]
+    assert orders.from_json(older).speakers is None, "a job submitted before there was the option"
