@@ -85,6 +85,7 @@ async def _separate(context: Context, source: Ingested, engine: EngineClient[Sep
     known = context.folder.memo("separate", key)
     if known is not None and all(path.exists() for path in stems):
         context.count("separate.kept")
+        context.report_stage(Stage.SEPARATE, 1, 1)
         return Separated(key, known["voices_dbfs"])
     if context.folder.memo("separating", key) is None:
         for path in source.vocals.parent.iterdir():

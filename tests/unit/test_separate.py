@@ -28,11 +28,12 @@ from dubbing.types import DubRequest, Int16Audio, Job, MediaInfo
 
 @dataclass
 class Parts:
-    """A separator that says what it was asked, and may break at one of its answers."""
+    """A separator that says what it was asked, and may break over one of the pieces."""
 
     voices: float = 0.5
     """Share of each sample that it calls voice."""
-    breaks_at: int | None = None
+    breaks_on: bytes = b""
+    """How the piece begins that it breaks over."""
     info: EngineInfo = field(default_factory=lambda: fake.SEPARATE.load({}).info)
     asked: int = 0
     busy: int = 0
@@ -40,12 +41,11 @@ class Parts:
 
     async def __call__(self, item: SeparateItem, *, lane: str) -> Stems:
         self.asked += 1
-        number = self.asked
         self.busy += 1
         self.most_busy = max(self.most_busy, self.busy)
         await asyncio.sleep(0)
         self.busy -= 1
-        if number == self.breaks_at:
+        if item.audio[:16].tobytes() == self.breaks_on:
             raise EngineError(name=self.info.name, detail="broke")
         vocals = (item.audio * self.voices).astype(np.int16)
         return Stems(vocals, item.audio - vocals)
@@ -94,6 +94,11 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise = np.random.default_rng(3).integers(-9000, 9000, (RATE * 40 + 777, 2), dtype=np.int16)
     wav.write_wav(path, noise, RATE)
     return path
+
+
+def fifth(bed: Path) -> bytes:
+    """How the fifth piece of the bed begins."""
+    return wav.read_frames(wav.wav_info(bed), 4 * HOP, 16).tobytes()
 
 
 def samples(bed: Path) -> Int16Audio:
@@ -156,7 +161,7 @@ def test_a_second_run_asks_for_nothing(bed: Path, tmp_path: Path) -> None:
 def test_a_broken_run_goes_on_where_its_files_end(bed: Path, tmp_path: Path) -> None:
     whole = part(tmp_path / "whole", bed, Parts())
     with pytest.raises(EngineError):
-        part(tmp_path, bed, Parts(breaks_at=5))
+        part(tmp_path, bed, Parts(breaks_on=fifth(bed)))
     engine = Parts()
     again = part(tmp_path, bed, engine)
 
@@ -167,7 +172,7 @@ def test_a_broken_run_goes_on_where_its_files_end(bed: Path, tmp_path: Path) -> 
 def test_a_file_torn_in_the_middle_of_a_piece_is_mended(bed: Path, tmp_path: Path) -> None:
     whole = part(tmp_path / "whole", bed, Parts())
     with pytest.raises(EngineError):
-        part(tmp_path, bed, Parts(breaks_at=5))
+        part(tmp_path, bed, Parts(breaks_on=fifth(bed)))
     torn = tmp_path / "job" / ".work" / "stems" / "background.growing"
     with torn.open("r+b") as file:
         file.truncate(torn.stat().st_size - 4 * HOP - 3)
@@ -178,7 +183,7 @@ def test_a_file_torn_in_the_middle_of_a_piece_is_mended(bed: Path, tmp_path: Pat
 
 def test_another_engine_starts_anew(bed: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError):
-        part(tmp_path, bed, Parts(breaks_at=5))
+        part(tmp_path, bed, Parts(breaks_on=fifth(bed)))
     engine = Parts(voices=0.25, info=fake.SEPARATE.load({"seed_version": "2"}).info)
     whole = part(tmp_path / "whole", bed, Parts(voices=0.25))
     again = part(tmp_path, bed, engine)
