@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import yaml
 from pydantic import ValidationError
 from ray import serve
 from ray.serve.config import ProxyLocation
-from ray.serve.schema import ServeDeploySchema, ServeStatus
+from ray.serve.schema import DeploymentSchema, ServeDeploySchema, ServeStatus
 
-from cluster.app import APP, AppArgs, assemble
+from cluster.app import APP, NAMES, AppArgs, assemble
 from cluster.deployments import load_error
 from dubbing.config import Settings
 from dubbing.errors import ClusterError, DubbingError, SettingsError
@@ -119,13 +119,24 @@ def deploy(config: ServeDeploySchema, engine_args: Mapping[str, Mapping[str, Any
         raise _config_error("args", _one_line(error)) from error
     if app is None:
         raise _config_error("applications", "one of them must have the import_path cluster.app:build")
-    overrides = {d.name: d.model_dump(exclude_unset=True, exclude={"name"}) for d in app.deployments}
+    overrides = deployment_options(app.deployments, args)
     # Built in this process: the REST way starts a worker for `build` alone.
     target = serve.RunTarget(
         assemble(args, overrides), name=app.name, route_prefix=app.route_prefix, logging_config=app.logging_config
     )
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     return str(app.name)
+
+
+def deployment_options(deployments: Sequence[DeploymentSchema], args: AppArgs) -> dict[str, dict[str, Any]]:
+    """Options by deployment name, as `assemble` takes them.
+
+    A job may bring a kind of engine that the config does not list; it gets the options of the first that is listed. With
+    Ray's own defaults each such replica would hold a whole CPU, and on two cores nothing would be left to mix with.
+    """
+    found = {d.name: d.model_dump(exclude_unset=True, exclude={"name"}) for d in deployments}
+    common: dict[str, Any] = next(iter(found.values()), {})
+    return {NAMES[kind]: common for kind in args.engines} | found
 
 
 def wait_until_healthy(app: str, *, ours: bool) -> None:

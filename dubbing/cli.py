@@ -125,6 +125,9 @@ def request_options(sub: argparse.ArgumentParser) -> None:
         default=True,
         help="keep the original sound, quieter, under the dub (default: yes)",
     )
+    sub.add_argument(
+        "--speakers", type=people, metavar="N", help="how many people speak at most; 1 gives all lines one voice"
+    )
     sub.add_argument("--quality", choices=("auto", "draft", "good", "best"), help="the one dial (default: auto)")
     sub.add_argument("--engine", action="append", default=[], metavar="KIND=NAME", help="insist on an engine")
     sub.add_argument("--voice", action="append", default=[], metavar="[SPEAKER=]VOICE", help="insist on a voice")
@@ -141,6 +144,13 @@ def timestamp(text: str) -> int:
     if not 1 <= len(parts) <= 3 or any(not 0 <= part < 1e9 for part in parts) or any(part >= 60 for part in parts[1:]):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90, 1:30 or 0:01:30.5")
     return round(sum(part * 60.0**power for power, part in enumerate(reversed(parts))) * 1000)
+
+
+def people(text: str) -> int:
+    """A number of people, from 1 to 100."""
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of people, 1 to 100")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace, settings: config.Settings) -> int:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from dubbing.config import Settings
 from dubbing.engines import registry
-from dubbing.engines.base import KINDS
+from dubbing.engines.base import KINDS, OPTIONAL
 from dubbing.errors import DubbingError
 from dubbing.queue import redis_queue
 from dubbing.queue.choose import decide
@@ -68,7 +68,7 @@ def _engines() -> Iterator[Finding]:
         yield Finding("engine plug-in", "error", broken.message, broken.advice)
     for kind in KINDS:
         candidates = [c for c in registry.survey(kind) if not c.spec.hidden]
-        usable = any(c.located.ok for c in candidates)
+        usable = kind in OPTIONAL or any(c.located.ok for c in candidates)
         for candidate in candidates:
             located, name = candidate.located, f"{kind}: {candidate.spec.name}"
             if located.ok:

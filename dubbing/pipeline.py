@@ -1,12 +1,14 @@
 """One job from source to dub: the stages in order, streamed line by line.
 
-    ingest -> transcribe -> script -> per target: translate -> speak -> fit -> mix -> package -> inspect
+    ingest -> transcribe, diarize -> script -> per target: translate -> speak -> fit -> mix -> package -> inspect
+           -> separate ------------------------------------------------------------> mix
 
 Every start is a resume: a stage looks up the fingerprint of what it is about to make before it makes it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -14,8 +16,8 @@ from dubbing import subtitles
 from dubbing.artifacts import JobFolder, Names
 from dubbing.engines.base import Engines
 from dubbing.errors import DubbingError, WorkError
+from dubbing.stages import diarize, separate, transcribe
 from dubbing.stages import script as scripting
-from dubbing.stages import transcribe
 from dubbing.stages.context import Context, Feed, Leaf, both, together
 from dubbing.stages.cues import write
 from dubbing.stages.edits import Edits
@@ -44,21 +46,25 @@ async def run(job: Job, engines: Engines, leaf: Leaf, report: Callable[[Progress
 
 
 async def _stages(context: Context) -> JobResult:
-    source = await ingest(context)
+    source = separate.begin(context, await ingest(context))
+    turns = diarize.begin(context, source)
     try:
-        return await _dub(context, source)
+        return await _dub(context, source, turns)
     finally:
+        if turns is not None:
+            turns.cancel()
+            await asyncio.gather(turns, return_exceptions=True)
         await source.aclose()
 
 
-async def _dub(context: Context, source: Ingested) -> JobResult:
+async def _dub(context: Context, source: Ingested, turns: asyncio.Task[list[diarize.Turn]] | None) -> JobResult:
     request, names = context.job.request, Names(context.folder.path)
     spoken: Feed[Line] = Feed()
-    own = {tag: _given(context, source, tag) for tag in request.targets if tag in request.translations}
+    own: dict[str, Feed[Line]] = {tag: Feed() for tag in request.targets if tag in request.translations}
     shared = [tag for tag in request.targets if tag not in own]
     context.log.info("job %s: %s -> %s", context.job.id, request.source.name, ", ".join(request.targets))
-    for choice in context.job.choices:
-        context.log.info("%s", choice.reason)
+    for reason in (*(choice.reason for choice in context.job.choices), *context.job.notes):
+        context.log.info("%s", reason)
 
     async def one(tag: str) -> Finished:
         edits = Edits(context, tag, names.subtitle(tag))
@@ -71,7 +77,10 @@ async def _dub(context: Context, source: Ingested) -> JobResult:
     async def listen() -> list[Line]:
         lines: list[Line] = []
         if shared or request.transcript is not None:
-            async for segments in transcribe.segments(context, source):
+            heard = transcribe.segments(context, source)
+            if turns is not None:
+                heard = diarize.told_apart(heard, turns)
+            async for segments in heard:
                 fresh = scripting.script(segments, len(lines))
                 lines.extend(fresh)
                 spoken.extend(fresh)
@@ -81,7 +90,9 @@ async def _dub(context: Context, source: Ingested) -> JobResult:
         spoken.close()
         return lines
 
-    lines, finished = await both(listen(), together(*map(one, request.targets)))
+    given = together(*(_give(context, source, tag, feed, turns) for tag, feed in own.items()))
+    meanwhile = both(source.separated(), given)
+    (lines, _), finished = await both(both(listen(), meanwhile), together(*map(one, request.targets)))
     await source.decoded()
     _write_source_subtitles(context, lines, names)
     files = await package(context, source, finished, names)
@@ -90,13 +101,15 @@ async def _dub(context: Context, source: Ingested) -> JobResult:
     return result
 
 
-def _given(context: Context, source: Ingested, tag: str) -> Feed[Line]:
+async def _give(
+    context: Context, source: Ingested, tag: str, feed: Feed[Line], turns: asyncio.Task[list[diarize.Turn]] | None
+) -> None:
     """The lines of a translation the user gave."""
-    cues = subtitles.read_subtitles(context.job.request.translations[tag])
-    feed: Feed[Line] = Feed()
-    feed.extend(scripting.verbatim(transcribe.clip_to_range(cues, source)))
+    cues = transcribe.clip_to_range(subtitles.read_subtitles(context.job.request.translations[tag]), source)
+    if turns is not None:
+        cues = diarize.assign(cues, await asyncio.shield(turns))
+    feed.extend(scripting.verbatim(cues))
     feed.close()
-    return feed
 
 
 def _cues(dubbed: Dubbed) -> list[Segment]:

@@ -12,7 +12,7 @@ from dubbing.artifacts import JobFolder, file_identity, fingerprint
 from dubbing.config import Settings
 from dubbing.engines import registry
 from dubbing.engines.base import Kind, Located
-from dubbing.engines.choose import Candidate, Choice, choose
+from dubbing.engines.choose import Candidate, Choice, choose, choose_optional
 from dubbing.errors import AudioTrackError, LanguageError, NoAudioError, UsageError
 from dubbing.glossary import Terms
 from dubbing.media import probe
@@ -47,6 +47,8 @@ async def prepare(request: DubRequest, settings: Settings, hosted: Hosted | None
             raise LanguageError(detail=f"The speech is already in {language}; choose another language than {tag}")
     _check_texts(request)
     engines = tuple(_engines(request, settings, language, targets, hosted))
+    optional, notes = optional_engines(request, settings, language, hosted)
+    engines += optional
     voices = {tag: _voices(engines, tag) for tag in targets}
     job_id = fingerprint(source=source_id, track=request.audio_track, start=request.start_ms, end=request.end_ms)[:12]
     folder = JobFolder.open(request.output_dir, request.source.stem, job_id)
@@ -61,6 +63,7 @@ async def prepare(request: DubRequest, settings: Settings, hosted: Hosted | None
         voices=voices,
         max_duration_min=settings.max_duration_min,
         language_assumed=assumed,
+        notes=notes,
     )
 
 
@@ -149,6 +152,54 @@ def _engines(
         if tag not in own:
             yield pick("translate", tag)
         yield pick("speak", tag)
+
+
+def optional_engines(
+    request: DubRequest, settings: Settings, language: str, hosted: Hosted | None
+) -> tuple[tuple[EngineChoice, ...], tuple[str, ...]]:
+    """Engines for the work a draft goes without, and why one that was expected is missing."""
+    wanted: dict[Kind, bool] = {
+        "separate": request.keep_background,
+        "diarize": request.speakers != 1 and not _speakers_are_named(request),
+    }
+    choices: list[EngineChoice] = []
+    notes: list[str] = []
+    for kind, useful in wanted.items():
+        name = request.engines.get(kind)
+        if not useful and name is None:
+            continue
+        found = choose_optional(
+            _optional_candidates(kind, hosted),
+            kind=kind,
+            source=language,
+            quality=request.quality,
+            name=name,
+            commercial_safe=settings.commercial_safe,
+        )
+        if isinstance(found, Choice):
+            choices.append(EngineChoice(kind, found.spec.name, found.reason))
+        elif found:
+            notes.append(found)
+    return tuple(choices), tuple(notes)
+
+
+def _speakers_are_named(request: DubRequest) -> bool:
+    """Whether every text that lines are made from says who speaks."""
+    given = list(request.translations.values())
+    if request.transcript is not None and not subtitles.is_plain_text(request.transcript):
+        given.append(request.transcript)
+    elif request.transcript is not None or any(tag not in request.translations for tag in request.targets):
+        return False
+    return all(any(cue.speaker for cue in subtitles.read_subtitles(path)) for path in given)
+
+
+def _optional_candidates(kind: Kind, hosted: Hosted | None) -> list[Candidate]:
+    """Like `_candidates`, but what a cluster does not host is still known: quality good may ask for it."""
+    absent = Located(False, "it is not deployed on this cluster", f"Add it to args.engines.{kind} of the serve config.")
+    found = registry.survey(kind)
+    if hosted is None:
+        return found
+    return [replace(c, located=Located(True) if c.spec.name in hosted.get(kind, ()) else absent) for c in found]
 
 
 def _candidates(kind: Kind, hosted: Hosted | None) -> list[Candidate]:

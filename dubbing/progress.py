@@ -60,6 +60,7 @@ def render(progress: Progress, *, bar: bool) -> str:
     name = f"{progress.stage.value} {progress.target}" if progress.target else progress.stage.value
     done, total = progress.done, progress.total
     percent = (progress.target is None and progress.stage is Stage.INGEST) or progress.stage in (
+        Stage.DIARIZE,
         Stage.MIX,
         Stage.PACKAGE,
     )

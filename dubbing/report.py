@@ -73,6 +73,22 @@ def target_report(results: Sequence[LineResult], sound: Mapping[str, Any], files
     }
 
 
+def speakers(lines: Sequence[Line], targets: Mapping[str, Sequence[LineResult]]) -> dict[str, Any]:
+    """Who speaks, in order of appearance: lines, speech, share of all speech (0..1), and the voice in each target."""
+    total = sum(line.duration_ms for line in lines)
+    voices = {(tag, result.line.speaker): result.voice for tag, results in targets.items() for result in results}
+    found: dict[str, Any] = {}
+    for label in dict.fromkeys(line.speaker for line in lines):
+        own = [line.duration_ms for line in lines if line.speaker == label]
+        found[label] = {
+            "lines": len(own),
+            "speech_ms": sum(own),
+            "share": _round(sum(own) / total) if total else None,
+            "voices": {tag: voices[tag, label] for tag in targets if (tag, label) in voices},
+        }
+    return found
+
+
 def histogram(rates: Sequence[float]) -> dict[str, int]:
     """Lines by total speaking rate, relative to the voice's natural one."""
     counts: Counter[str] = Counter()

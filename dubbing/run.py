@@ -15,7 +15,7 @@ from typing import Any
 from dubbing import cli, offers, prepare
 from dubbing.artifacts import JobFolder, write_atomically
 from dubbing.config import Settings
-from dubbing.engines.base import Engines
+from dubbing.engines.base import KINDS, Engines
 from dubbing.errors import DubbingError, StoppedError, UsageError
 from dubbing.progress import ProgressPrinter
 from dubbing.roads import LocalRoad, Road, ray_road
@@ -41,9 +41,9 @@ def request_of(arguments: argparse.Namespace, settings: Settings) -> DubRequest:
     """The request behind the command line."""
     targets = tuple(tag.strip() for tag in arguments.to.split(",") if tag.strip())
     kinds = cli.pairs(arguments.engine, "--engine")
-    unknown = set(kinds) - {"transcribe", "align", "translate", "speak"}
+    unknown = set(kinds) - set(KINDS)
     if unknown:
-        raise UsageError(detail=f"--engine knows transcribe, align, translate and speak, not {sorted(unknown)[0]}")
+        raise UsageError(detail=f"--engine knows {', '.join(KINDS)}, not {sorted(unknown)[0]}")
     return DubRequest(
         source=arguments.file.resolve(),
         targets=tuple(dict.fromkeys(targets)),
@@ -58,6 +58,7 @@ def request_of(arguments: argparse.Namespace, settings: Settings) -> DubRequest:
         end_ms=arguments.end,
         audio_track=arguments.audio_track,
         keep_background=arguments.keep_background,
+        speakers=arguments.speakers,
         engines=kinds,
         voices=cli.pairs(arguments.voice, "--voice", default="*"),
         glossary=prepare.read_glossaries(arguments.glossary, targets),
@@ -91,7 +92,7 @@ async def _run(
     start = time.monotonic()
     job = await prepare.prepare(request, settings)
     prepared = time.monotonic() - start
-    for reason in dict.fromkeys(choice.reason for choice in job.choices):
+    for reason in dict.fromkeys((*(choice.reason for choice in job.choices), *job.notes)):
         printer.say(f"  {reason}")
     folder = JobFolder(job.folder)
     with folder.lock():

@@ -193,7 +193,9 @@ class DubRequest:
     audio_track: int = 1
     """1 is the first audio track."""
     keep_background: bool = True
-    """Keep the original sound, ducked under the dub; False leaves only the dub."""
+    """Keep the original sound, ducked under the dub (its background alone where it is separated); False leaves only the dub."""
+    speakers: int | None = None
+    """Most people who speak in the source, where the user said so; 1 tells nobody apart."""
     engines: dict[str, str] = field(default_factory=dict)
     """Kind -> engine name, where the user insisted on one."""
     voices: dict[str, str] = field(default_factory=dict)
@@ -243,6 +245,8 @@ class Job:
     """Longest source accepted, minutes."""
     language_assumed: bool = False
     """True when neither the user nor the track said `source_language`; a recogniser that detects languages checks it."""
+    notes: tuple[str, ...] = ()
+    """What could not be chosen, and why, a sentence each."""
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ Kind = Literal["transcribe", "align", "translate", "speak", "separate", "diarize
 KINDS: tuple[Kind, ...] = ("transcribe", "align", "translate", "speak", "separate", "diarize")
 CLONE = "clone"
 """Id of the voice that is the speaker's own, of an engine that clones."""
+OPTIONAL: tuple[Kind, ...] = ("separate", "diarize")
+"""A dub can be made without; draft quality is."""
 PER_TARGET: tuple[Kind, ...] = ("translate", "speak")
 """Chosen for each target language; the others once per job."""
 

@@ -72,6 +72,42 @@ def choose(
     return _of_quality(visible, work, source, target, commercial_safe, quality=quality)
 
 
+def choose_optional(
+    candidates: Sequence[Candidate],
+    *,
+    kind: Kind,
+    source: str,
+    quality: Quality,
+    name: str | None = None,
+    commercial_safe: bool = False,
+) -> Choice | str:
+    """The engine for work that a dub can do without, or the sentence why there is none, empty when nobody expects one.
+
+    Draft quality expects none, `auto` takes what is here, good and best insist: raises what `choose` raises. Where licences
+    forbid every engine there is, the work is left out and said to be.
+    """
+    visible = [c for c in candidates if c.spec.kind == kind and not c.spec.hidden]
+    if name is None:
+        if quality == "draft" or (quality == "auto" and not any(c.located.ok for c in visible)):
+            return ""
+        if visible and not any(_allowed(c, commercial_safe) for c in visible):
+            refused = ", ".join(f"{c.spec.name} ({_weights_licence(c.spec)})" for c in visible)
+            return f"Nothing here {_WORK[kind]}: DUBBING_COMMERCIAL_SAFE is on and forbids {refused}."
+    return choose(
+        candidates,
+        kind=kind,
+        source=source,
+        target=source,
+        quality=quality,
+        name=name,
+        commercial_safe=commercial_safe,
+    )
+
+
+def _weights_licence(spec: EngineSpec) -> str:
+    return spec.weights.licence if spec.weights else spec.licence
+
+
 def _named(candidates: Sequence[Candidate], kind: Kind, name: str) -> Candidate:
     for candidate in candidates:
         if candidate.spec.name == name:

@@ -17,21 +17,26 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from dubbing.engines import speakers
 from dubbing.engines.base import (
     AlignItem,
+    DiarizeItem,
     EngineInfo,
     EngineSpec,
     Kind,
     Languages,
     Located,
+    SeparateItem,
     SpeakItem,
+    Stems,
     TranscribeItem,
     Transcript,
     TranslateItem,
     Translation,
+    Turns,
 )
 from dubbing.errors import EngineError
-from dubbing.types import Segment, Speech, Voice, Word
+from dubbing.types import Int16Audio, Segment, Speech, Voice, Word
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -41,6 +46,9 @@ CHARS_PER_SECOND = 15.0
 TONE_HZ = 220.0
 RATE_RANGE = (0.8, 1.8)
 WORD_MS = 400
+PITCHES_HZ = (70, 350)
+HIGH_HZ = 155
+"""Between the pitch of most men's voices and most women's."""
 
 
 class _Fake(Generic[In, Out]):
@@ -183,6 +191,45 @@ class FakeSpeak(_Fake[SpeakItem, Speech]):
         return Speech(tone.astype(np.int16), SAMPLE_RATE, rate)
 
 
+class FakeSeparate(_Fake[SeparateItem, Stems]):
+    """Calls voice what both channels share, and background what they do not."""
+
+    def _text(self, item: SeparateItem) -> str:
+        return f"{len(item.audio)} frames, sum {int(item.audio.astype(np.int64).sum())}"
+
+    def _answer(self, item: SeparateItem) -> Stems:
+        shared = item.audio.astype(np.int32).sum(axis=1, keepdims=True) // 2
+        vocals = np.repeat(shared, 2, axis=1)
+        background = np.clip(item.audio - vocals, -32768, 32767)
+        return Stems((item.audio - background).astype(np.int16), background.astype(np.int16))
+
+
+class FakeDiarize(_Fake[DiarizeItem, Turns]):
+    """Takes each stretch of speech for one turn, of a speaker with a low voice or of one with a high voice."""
+
+    def _text(self, item: DiarizeItem) -> str:
+        return f"{item.audio.name}, {len(item.speech)} stretches"
+
+    def _answer(self, item: DiarizeItem) -> Turns:
+        def high(stretch: tuple[int, int]) -> bool:
+            return item.most != 1 and pitch_hz(speakers.Speech(item.audio, [stretch]).audio) >= HIGH_HZ
+
+        return speakers.named((start, end, int(high((start, end)))) for start, end in item.speech)
+
+
+def pitch_hz(audio: Int16Audio) -> float:
+    """Median pitch of 16 kHz speech by autocorrelation, Hz; 0.0 where no voice is heard."""
+    size = 1024
+    frames = audio[: len(audio) // size * size].reshape(-1, size).astype(np.float64)
+    spectrum = np.abs(np.fft.rfft(frames - frames.mean(axis=1, keepdims=True), 2 * size)) ** 2
+    likeness = np.fft.irfft(spectrum)[:, : SAMPLE_RATE // PITCHES_HZ[0]]
+    shortest = SAMPLE_RATE // PITCHES_HZ[1]
+    lags = shortest + np.argmax(likeness[:, shortest:], axis=1) if len(frames) else np.zeros(0, np.int64)
+    best = likeness[np.arange(len(lags)), lags]
+    voiced = (best > 0.5 * likeness[:, 0]) & (likeness[:, 0] > likeness[:, 0].max(initial=0.0) / 100)
+    return float(np.median(SAMPLE_RATE / lags[voiced])) if voiced.any() else 0.0
+
+
 def _spec(kind: Kind, double: type[_Fake[Any, Any]]) -> EngineSpec:
     def voices(language: str) -> list[Voice]:
         return [Voice(f"tone-{n}", "fake-speak", "mul", f"Tone {n}", natural=False) for n in (1, 2)]
@@ -206,3 +253,5 @@ TRANSCRIBE = _spec("transcribe", FakeTranscribe)
 ALIGN = _spec("align", FakeAlign)
 TRANSLATE = _spec("translate", FakeTranslate)
 SPEAK = _spec("speak", FakeSpeak)
+SEPARATE = _spec("separate", FakeSeparate)
+DIARIZE = _spec("diarize", FakeDiarize)

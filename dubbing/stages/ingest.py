@@ -31,15 +31,26 @@ class Ingested:
     speech: Path | None
     """16 kHz mono WAV of it, once decoded, when something has to be recognised or aligned."""
     sound: asyncio.Task[Sound]
+    vocals: Path | None = None
+    """48 kHz stereo WAV of the voices alone, once `separated`; None in a job that separates nothing."""
+    background: Path | None = None
+    """The same of everything else."""
+    stems: asyncio.Task[Separated] | None = None
 
     async def decoded(self) -> Sound:
         """Wait for the decoded sound; raises what went wrong with it."""
         return await asyncio.shield(self.sound)
 
+    async def separated(self) -> Separated | None:
+        """Wait for voices and background; None in a job that separates nothing. Raises what went wrong."""
+        return None if self.stems is None else await asyncio.shield(self.stems)
+
     async def aclose(self) -> None:
-        """Stop decoding if nobody needs it any more."""
-        self.sound.cancel()
-        await asyncio.gather(self.sound, return_exceptions=True)
+        """Stop decoding and separating if nobody needs it any more."""
+        tasks = [task for task in (self.sound, self.stems) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +63,19 @@ class Sound:
     """Integrated loudness of the source, LUFS; -70.0 when it is silent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Separated:
+    """What separating found."""
+
+    key: str
+    """Fingerprint of the stems."""
+    voices_dbfs: float
+    """Level of the original voices' loud parts, dBFS; -120 when there are none."""
+
+
 def wants_speech(context: Context) -> bool:
     """Whether a stage of this job listens to the source."""
-    return any(choice.kind in ("transcribe", "align") for choice in context.job.choices)
+    return any(choice.kind in ("transcribe", "align", "diarize") for choice in context.job.choices)
 
 
 async def ingest(context: Context) -> Ingested:

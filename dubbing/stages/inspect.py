@@ -39,9 +39,11 @@ def inspect(
                 )
                 for target in finished
             },
+            "speakers": report.speakers(lines or finished[0].dubbed.lines, {t.tag: results[t.tag] for t in finished}),
+            "background": _background(context, source),
             "recognition": _recognition(lines),
             "calls": dict(sorted(context.calls.items())),
-            "notes": list(packaged.notes),
+            "notes": [*context.job.notes, *packaged.notes],
             "warnings": list(context.warnings),
         }
         for target in finished:
@@ -131,6 +133,8 @@ def _engine(context: Context, kind: str, target: str | None, reason: str) -> dic
         "align": engines.align,
         "translate": engines.translate.get(target or ""),
         "speak": engines.speak.get(target or ""),
+        "separate": engines.separate,
+        "diarize": engines.diarize,
     }[kind]
     assert client is not None, f"the job chose an engine to {kind} but was given none"
     info = client.info
@@ -158,6 +162,15 @@ def _sound(target: Finished, source: Ingested) -> dict[str, Any]:
         "duration_ms": result.duration_ms,
         "video_ms": source.duration_ms,
     }
+
+
+def _background(context: Context, source: Ingested) -> dict[str, Any] | None:
+    """What lies under the dub; None when nothing does."""
+    if not context.job.request.keep_background:
+        return None
+    if source.stems is None:
+        return {"separated": False}
+    return {"separated": True, "voices_dbfs": source.stems.result().voices_dbfs}
 
 
 def _recognition(lines: Sequence[Line]) -> dict[str, Any] | None:

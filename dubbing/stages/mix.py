@@ -1,9 +1,9 @@
-"""mix: the dub over the ducked original, at broadcast loudness."""
+"""mix: the dub over the ducked original, or over the background alone where there is one, at broadcast loudness."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dubbing.artifacts import fingerprint
@@ -18,6 +18,10 @@ VERSION = 1
 SPEECH_DBFS = -20.0
 """Level every line's loud parts are brought to before mixing; loudness is set on the sum."""
 MOST_GAIN_DB = 18.0
+BACKGROUND_DUCK_DB = 4.0
+"""How far a background without voices goes down: it was mixed under speech already, and this hides what is left of them."""
+VOICES_DBFS = (-32.0, -14.0)
+"""Levels of original voices that are believed; beyond them the separation has failed, or found next to nothing."""
 TOLERANCE_LU = 1.0
 """A result this far from the asked loudness is something the user should know."""
 
@@ -34,8 +38,10 @@ class Mixed:
 async def mix(context: Context, target: str, source: Ingested, placed: Sequence[Placed | None]) -> Mixed:
     """Mix a target; finds the result of an earlier run when nothing changed."""
     job = context.job
+    stems = await source.separated()
+    speech_dbfs = SPEECH_DBFS if stems is None else level_of_dub(stems.voices_dbfs)
     clips = tuple(
-        media_mix.Clip(p.path, p.placement.start_ms, round(min(SPEECH_DBFS - p.level_dbfs, MOST_GAIN_DB), 2))
+        media_mix.Clip(p.path, p.placement.start_ms, round(min(speech_dbfs - p.level_dbfs, MOST_GAIN_DB), 2))
         for p in placed
         if p is not None
     )
@@ -47,6 +53,7 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
         background=job.request.keep_background,
         clips=[[c.path.name, c.start_ms, c.gain_db] for c in clips],
         levels=[job.loudness_lufs, job.true_peak_dbtp],
+        **({} if stems is None else {"stems": [stems.key, BACKGROUND_DUCK_DB]}),
     )
     folder = context.folder.target(target)
     output = folder / f"dub-{key}.aac"
@@ -68,6 +75,8 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
             target_lufs=job.loudness_lufs,
             true_peak_db=job.true_peak_dbtp,
         )
+        if stems is not None and plan.bed is not None:
+            plan = replace(plan, bed=source.background, duck_db=BACKGROUND_DUCK_DB)
         with context.trace.span("mix", target):
             result = await context.leaf("mix", media_mix.mix, plan)
         context.folder.remember(f"mix-{target}", key, asdict(result))
@@ -78,3 +87,9 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
     )
     context.report_stage(Stage.MIX, 100, 100, target)
     return Mixed(output, result)
+
+
+def level_of_dub(voices_dbfs: float) -> float:
+    """The dub is as loud as the voices it replaces, so that the background stands to it as it stood to them."""
+    low, high = VOICES_DBFS
+    return voices_dbfs if low <= voices_dbfs <= high else SPEECH_DBFS

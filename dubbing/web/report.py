@@ -28,7 +28,7 @@ class EngineUsed(_Part):
     """An engine that worked on the job."""
 
     kind: str
-    """transcribe, align, translate or speak."""
+    """transcribe, align, translate, speak, separate or diarize."""
     target: str | None
     """BCP-47 tag; None for work done once per job."""
     name: str

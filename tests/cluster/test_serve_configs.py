@@ -107,6 +107,15 @@ def test_laptop_leaves_two_cores_to_the_coordinator_and_ffmpeg() -> None:
     assert sum(cpus) + local.JOB_SLOTS * 0.1 <= local.SPARE_CPUS
 
 
+def test_a_kind_the_config_does_not_list_leaves_the_cores_alone_too() -> None:
+    (app,) = serving.load_config(None).applications
+    engines = {"speak": {"espeak-ng": {}}, "separate": {"demucs": {}}, "diarize": {"sherpa-onnx-diarize": {}}}
+    options = serving.deployment_options(app.deployments, AppArgs.model_validate({"engines": engines}))
+
+    assert options["Separator"]["ray_actor_options"] == options["Diarizer"]["ray_actor_options"] == {"num_cpus": 0.1}
+    assert options["Speaker"]["user_config"]["stuck_s"] == 120, "what is listed keeps its own"
+
+
 def test_several_engines_of_a_kind_are_deployed_side_by_side() -> None:
     engines = {"translate": {"apertium": {}, "nllb": {}}, "speak": {"espeak-ng": {}}}
     app = assemble(AppArgs.model_validate({"engines": engines}), {"Translator": {"num_replicas": 3}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from dubbing.engines.base import EngineSpec
+from dubbing.media import wav
 from dubbing.types import Int16Audio
 
 MEDIA = Path(os.environ.get("DUBBING_TEST_MEDIA") or Path(__file__).parents[3] / "shared" / "media")
@@ -43,6 +45,19 @@ def clip(name: str) -> Int16Audio:
         frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
         frames += resampler.resample(None)
     return np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames]).astype(np.int16)
+
+
+@lru_cache(maxsize=16)
+def recording(name: str) -> Path:
+    """A real clip as a 16 kHz mono WAV; the folder goes when Python does."""
+    path = Path(_folder().name) / f"{Path(name).stem}.wav"
+    wav.write_wav(path, clip(name), 16_000)
+    return path
+
+
+@lru_cache(maxsize=1)
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="dub-media-")
 
 
 def reference(name: str) -> str:

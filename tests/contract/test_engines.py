@@ -7,15 +7,37 @@ import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from engine_media import clip, reference, require, silence
+from engine_media import clip, recording, reference, require, silence
 
-from dubbing.engines import apertium, chat, ctranslate2_translate, espeak, fake, faster_whisper, pocketsphinx
-from dubbing.engines.base import AlignItem, Engine, EngineSpec, SpeakItem, TranscribeItem, Transcript, TranslateItem
+from dubbing.engines import (
+    apertium,
+    chat,
+    ctranslate2_translate,
+    demucs,
+    espeak,
+    fake,
+    faster_whisper,
+    pocketsphinx,
+    sherpa,
+)
+from dubbing.engines.base import (
+    AlignItem,
+    DiarizeItem,
+    Engine,
+    EngineSpec,
+    SeparateItem,
+    SpeakItem,
+    Stems,
+    TranscribeItem,
+    Transcript,
+    TranslateItem,
+)
 from dubbing.engines.local import LocalClient
 from dubbing.errors import DubbingError
 from dubbing.types import Speech
@@ -47,6 +69,13 @@ class Case:
     deterministic: bool = True
 
 
+def stereo(name: str, seconds: float = 2.0) -> SeparateItem:
+    """A clip that wanders from left to right, 48 kHz."""
+    mono = np.repeat(clip(name)[: int(16_000 * seconds)], 3).astype(np.float64)
+    share = np.linspace(0, 1, len(mono))
+    return SeparateItem(np.stack([mono * (1 - share), mono * share], axis=1).astype(np.int16))
+
+
 def cases() -> dict[str, Case]:
     words = lambda: [  # noqa: E731 - made only when a test runs
         SpeakItem("Un hogar en las estrellas.", "es", "es+klatt"),
@@ -61,6 +90,10 @@ def cases() -> dict[str, Case]:
     known = lambda: [TranslateItem(t, "en", "es") for t in words_known]  # noqa: E731
     unknown = TranslateItem("hello", "en", "tlh-Piqd")
     nmt = "translation_models"
+    pieces = lambda: [stereo(HOME), stereo(CHILD)]  # noqa: E731
+    mono = SeparateItem(np.zeros((100, 1), np.int16))
+    talks = lambda: [DiarizeItem(recording(HOME), ((0, 3_000),)), DiarizeItem(recording(CHILD), ((500, 2_500),))]  # noqa: E731
+    absent = DiarizeItem(Path("absent.wav"), ((0, 1_000),))
     return {
         "pocketsphinx": Case(pocketsphinx.TRANSCRIBE, heard, TranscribeItem(silence(1), 0, "fr"), {}),
         "pocketsphinx-align": Case(pocketsphinx.ALIGN, timed, AlignItem(silence(1), 0, "en", "hello"), {}),
@@ -79,6 +112,10 @@ def cases() -> dict[str, Case]:
         "fake-align": Case(fake.ALIGN, timed, AlignItem(silence(1), 0, "en", "Where"), poison),
         "fake-translate": Case(fake.TRANSLATE, lines, TranslateItem("Where", "en", "es"), {"poison": "Where"}),
         "fake-speak": Case(fake.SPEAK, words, SpeakItem(" ", "es", "tone-1"), {}),
+        "fake-separate": Case(fake.SEPARATE, pieces, mono, {"poison": "100 frames"}),
+        "fake-diarize": Case(fake.DIARIZE, talks, absent, {"poison": "absent"}),
+        "demucs": Case(demucs.SEPARATE, pieces, mono, {"threads": 1}, "tiny_separator"),
+        "sherpa-onnx-diarize": Case(sherpa.DIARIZE, talks, absent, {}, "tiny_diarizer"),
     }
 
 
@@ -109,6 +146,8 @@ def engine(case: Case) -> Iterator[Engine[Any, Any]]:
 
 def exact(answer: Any) -> Any:
     """An answer as something that can be compared, audio byte for byte."""
+    if isinstance(answer, Stems):
+        return answer.vocals.tobytes(), answer.background.tobytes()
     return (answer.audio.tobytes(), answer.sample_rate, answer.rate) if isinstance(answer, Speech) else answer
 
 
@@ -249,7 +288,10 @@ def test_a_rate_out_of_range_is_brought_into_it_and_told(name: str) -> None:
     assert [speech.rate for speech in speeches] == [low, high]
 
 
-@pytest.mark.parametrize("double", [fake.TRANSCRIBE, fake.ALIGN, fake.TRANSLATE, fake.SPEAK], ids=lambda s: s.name)
+DOUBLES = [fake.TRANSCRIBE, fake.ALIGN, fake.TRANSLATE, fake.SPEAK, fake.SEPARATE, fake.DIARIZE]
+
+
+@pytest.mark.parametrize("double", DOUBLES, ids=lambda s: s.name)
 def test_a_double_costs_what_it_was_told_and_logs_each_item(double: EngineSpec, tmp_path: Any) -> None:
     log = tmp_path / "calls.jsonl"
     items = cases()[double.name].items()
