@@ -13,6 +13,7 @@ import pytest
 from dubbing import config
 from tests.services import PostgresServer, RedisServer, missing, postgres_binaries
 
+pytest_plugins = ["tests.models.fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
 
 
