@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from dubbing import subtitles
 from dubbing.artifacts import JobFolder, Names
@@ -60,11 +61,15 @@ async def _dub(context: Context, source: Ingested) -> JobResult:
     for choice in context.job.choices:
         context.log.info("%s", choice.reason)
 
+    async def heard_best() -> Path:
+        await source.decoded()
+        return source.bed
+
     async def one(tag: str) -> Finished:
         edits = Edits(context, tag, names.subtitle(tag))
         edits.collect()
         lines = own.get(tag, spoken)
-        dubbed = await Target(context, tag, source.duration_ms).run(lines, edits)
+        dubbed = await Target(context, tag, source.duration_ms, heard_best).run(lines, edits)
         edits.write(dubbed.lines, dubbed.texts, _cues(dubbed))
         return Finished(tag, dubbed, await mix(context, tag, source, dubbed.placed))
 

@@ -19,6 +19,8 @@ In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 Kind = Literal["transcribe", "align", "translate", "speak", "separate", "diarize"]
 KINDS: tuple[Kind, ...] = ("transcribe", "align", "translate", "speak", "separate", "diarize")
+CLONE = "clone"
+"""Id of the voice that is the speaker's own, of an engine that clones."""
 PER_TARGET: tuple[Kind, ...] = ("translate", "speak")
 """Chosen for each target language; the others once per job."""
 

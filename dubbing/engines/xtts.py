@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dubbing.engines import weights
-from dubbing.engines.base import Engine, EngineSpec, Languages, Located, SpeakItem
+from dubbing.engines.base import CLONE, Engine, EngineSpec, Languages, Located, SpeakItem
 from dubbing.engines.weights import Weights
 from dubbing.engines.xtts_text import languages
 from dubbing.errors import EngineMissingError, UsageError
@@ -64,7 +64,7 @@ class XttsOptions(BaseModel):
 
 def voices(language: str) -> list[Voice]:
     """The speaker's own voice, then the presets of speakers_xtts.pth where it is on this machine."""
-    own = Voice("clone", NAME, language, "the speaker's own voice")
+    own = Voice(CLONE, NAME, language, "the speaker's own voice")
     return [own, *(Voice(name, NAME, language, name) for name in preset_names(weights.folder(WEIGHTS, {})))]
 
 
