@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh [run|studio|test]
 #     run      what a dub with the draft engines needs (default)
-#     studio   that, and the studio engines (torch, coqui-tts, ...: about 2 GB, with CUDA 5 GB)
+#     studio   that, and the studio engines (torch, coqui-tts, ...: .venv then holds 3 GB, and CUDA comes on top)
 #     test     run, and what the tests need, the studio engines on a torch without CUDA among them
 #
 # Running it again is quick: Python packages are kept until a lock, pyproject.toml or this script changes.

@@ -83,3 +83,28 @@ def test_a_reading_that_fails_is_made_again_with_another_seed(tmp_path: Path) ->
     _, report = jobs.dub(jobs.request_of(spec), options)
     assert report["targets"]["es"]["silent"] == []
     assert [c["seed"] for c in calls(log) if "number 3" in c["text"]] == [1]
+
+
+def test_a_whole_job_speaks_with_xtts_and_keeps_what_it_has_spoken(
+    tmp_path: Path, tiny_xtts: Path, installed_models: Path
+) -> None:
+    source = jobs.programme(tmp_path / "film.wav", 12)
+    cues = [(0, 5000, "This is the first sentence."), (6000, 11_000, "And this is the second one.")]
+    (tmp_path / "film.srt").write_text(jobs.srt(cues))
+    spec = {
+        "source": str(source),
+        "output_dir": str(tmp_path / "out"),
+        "transcript": str(tmp_path / "film.srt"),
+        "targets": ["es"],
+        "engines": jobs.FAKES | {"speak": "xtts-v2"},
+    }
+    options = {"xtts-v2": {"threads": 1, "device": "cpu"}}
+    _, report = jobs.dub(jobs.request_of(spec), options)
+    assert report["targets"]["es"]["spoken"] == 2
+    [engine] = [e for e in report["engines"] if e["kind"] == "speak"]
+    assert (engine["name"], engine["commercial_use"], engine["licence"]) == ("xtts-v2", False, "MPL-2.0")
+    assert engine["weights_licence"].startswith("Coqui Public Model License")
+    assert len(list((tmp_path / "out" / "film" / ".work" / "references").glob("*.wav"))) == 1
+
+    _, report = jobs.dub(jobs.request_of(spec), options)
+    assert report["calls"] == {"speak.kept": 2, "translate.kept": 2}

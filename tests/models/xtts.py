@@ -22,13 +22,29 @@ LETTERS = (
 )
 
 
-def make(folder: Path, *, original: bool = False) -> Path:
+TINY = {
+    "gpt_layers": 2,
+    "gpt_n_model_channels": 32,
+    "gpt_n_heads": 2,
+    "gpt_max_audio_tokens": MAX_CODES + 3,
+    "gpt_max_text_tokens": 256,
+    "gpt_num_audio_tokens": 66,
+    "gpt_start_audio_token": 64,
+    "gpt_stop_audio_token": 65,
+    "decoder_input_dim": 32,
+}
+FULL = {"gpt_num_audio_tokens": 1026, "gpt_start_audio_token": 1024, "gpt_stop_audio_token": 1025}
+"""What differs from coqui-tts' defaults in the published model."""
+
+
+def make(folder: Path, *, original: bool = False, full: bool = False) -> Path:
     """Write config.json, vocab.json, model.pth and speakers_xtts.pth; `original` pickles the config's class into
-    model.pth, as the published checkpoint does. Takes some seconds.
+    model.pth, as the published checkpoint does. Takes some seconds. `full` has the sizes of the published model, for
+    measuring speed: its file is as small, but loaded it takes 2 GB.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    config = _config(_vocabulary(folder / "vocab.json"))
+    config = _config(_vocabulary(folder / "vocab.json"), FULL if full else TINY)
     weights = Xtts(config).state_dict()
     # Fresh weights hardly listen to text and voice; louder ones choose by them, and by more than rounding turns over.
     for name, tensor in weights.items():
@@ -42,7 +58,9 @@ def make(folder: Path, *, original: bool = False) -> Path:
     if original:
         checkpoint["config"] = config
     _save(checkpoint, folder / "model.pth")
-    torch.save({name: _latents(number) for number, name in enumerate(SPEAKERS)}, folder / "speakers_xtts.pth")
+    channels = config.model_args.gpt_n_model_channels
+    speakers = {name: _latents(number, channels) for number, name in enumerate(SPEAKERS)}
+    torch.save(speakers, folder / "speakers_xtts.pth")
     return folder
 
 
@@ -58,10 +76,10 @@ def _save(checkpoint: dict[str, Any], path: Path) -> None:
             one.__module__ = xtts_config.__name__
 
 
-def _latents(number: int) -> dict[str, Any]:
+def _latents(number: int, channels: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(number)
     return {
-        "gpt_cond_latent": torch.randn(1, 32, 32, generator=generator),
+        "gpt_cond_latent": torch.randn(1, 32, channels, generator=generator),
         "speaker_embedding": torch.randn(1, 512, 1, generator=generator) * 0.1,
     }
 
@@ -76,21 +94,10 @@ def _vocabulary(path: Path) -> Any:
     return tokenizer
 
 
-def _config(tokenizer: Any) -> Any:
+def _config(tokenizer: Any, sizes: dict[str, int]) -> Any:
     args = XttsArgs(
-        gpt_layers=2,
-        gpt_n_model_channels=32,
-        gpt_n_heads=2,
-        gpt_max_audio_tokens=MAX_CODES + 3,
-        gpt_max_text_tokens=256,
-        gpt_max_prompt_tokens=70,
-        gpt_num_audio_tokens=66,
-        gpt_start_audio_token=64,
-        gpt_stop_audio_token=65,
+        **sizes,
         gpt_use_perceiver_resampler=True,
-        gpt_code_stride_len=1024,
-        decoder_input_dim=32,
-        d_vector_dim=512,
         gpt_number_text_tokens=max(tokenizer.get_vocab().values()) + 1,
         gpt_start_text_token=tokenizer.token_to_id("[START]"),
         gpt_stop_text_token=tokenizer.token_to_id("[STOP]"),
