@@ -107,4 +107,4 @@ def test_a_whole_job_speaks_with_xtts_and_keeps_what_it_has_spoken(
     assert len(list((tmp_path / "out" / "film" / ".work" / "references").glob("*.wav"))) == 1
 
     _, report = jobs.dub(jobs.request_of(spec), options)
-    assert report["calls"] == {"speak.kept": 2, "translate.kept": 2}
+    assert (report["calls"]["speak.kept"], report["calls"].get("speak.called")) == (2, None)
