@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dubbing.config import Settings
@@ -35,7 +39,7 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Check everything a job needs; starts nothing and writes nothing but a probe file in the output folder."""
-    return [*_python(), *_programs(), *_folders(settings), *_engines(), *_ray(), *_queue(settings)]
+    return [*_python(), *_programs(), *_folders(settings), *_engines(), *_torch(), *_ray(), *_queue(settings)]
 
 
 def _python() -> Iterator[Finding]:
@@ -75,6 +79,44 @@ def _engines() -> Iterator[Finding]:
                 yield Finding(name, "ok", f"{candidate.spec.quality} quality")
             else:
                 yield Finding(name, "warning" if usable else "error", located.reason, located.install)
+
+
+_ASK_TORCH = "import torch; print([torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())])"
+
+
+def _torch() -> Iterator[Finding]:
+    """Torch, where the studio engines are installed. Its import takes seconds, so it is looked at from outside, and only
+    a build with CUDA beside a GPU is asked, in a process of its own.
+    """
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return
+    version = importlib.metadata.version("torch")
+    facts = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    cuda = re.search(r"^cuda\b[^=]*= *'([\d.]+)'", facts, re.MULTILINE)
+    gpu = shutil.which("nvidia-smi") is not None
+    if cuda is None and gpu:
+        fix = "pip install --force-reinstall torch -c requirements/constraints.txt"
+        yield Finding("torch", "warning", f"{version} has no CUDA, though there is a GPU", fix)
+    elif cuda is None:
+        fix = "" if _torchaudio_loads() else f"{sys.executable} scripts/repair_torchaudio.py"
+        detail = f"{version} without CUDA" + (", beside a torchaudio that needs CUDA" if fix else "")
+        yield Finding("torch", "error" if fix else "ok", detail, fix)
+    elif gpu:
+        command = [sys.executable, "-W", "ignore", "-c", _ASK_TORCH]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        usable = done.returncode == 0 and done.stdout.strip() != "[]"
+        detail = f"{version}, CUDA {cuda[1]}, " + (done.stdout.strip() if usable else "but it finds no GPU it can use")
+        yield Finding("torch", "ok" if usable else "warning", detail, "" if usable else "nvidia-smi")
+    else:
+        yield Finding("torch", "ok", f"{version}, CUDA {cuda[1]}, no GPU on this machine")
+
+
+def _torchaudio_loads() -> bool:
+    """Whether torchaudio's extensions do without CUDA's libraries."""
+    found = importlib.util.find_spec("torchaudio")
+    extensions = (Path(found.origin).parent / "lib").glob("*.so") if found and found.origin else ()
+    return not any(b"libcudart" in path.read_bytes() for path in extensions)
 
 
 def _ray() -> Iterator[Finding]:

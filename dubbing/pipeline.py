@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from dubbing import subtitles
 from dubbing.artifacts import JobFolder, Names
@@ -66,11 +67,16 @@ async def _dub(context: Context, source: Ingested, turns: asyncio.Task[list[diar
     for reason in (*(choice.reason for choice in context.job.choices), *context.job.notes):
         context.log.info("%s", reason)
 
+    async def heard_best() -> Path:
+        await source.decoded()
+        await source.separated()
+        return source.vocals or source.bed
+
     async def one(tag: str) -> Finished:
         edits = Edits(context, tag, names.subtitle(tag))
         edits.collect()
         lines = own.get(tag, spoken)
-        dubbed = await Target(context, tag, source.duration_ms).run(lines, edits)
+        dubbed = await Target(context, tag, source.duration_ms, heard_best).run(lines, edits)
         edits.write(dubbed.lines, dubbed.texts, _cues(dubbed))
         return Finished(tag, dubbed, await mix(context, tag, source, dubbed.placed))
 

@@ -10,4 +10,7 @@ resolve() { # resolve OUTPUT [OPTION...]
 }
 
 resolve requirements/base.txt "$@"
-resolve requirements/dev.txt --extra dev "$@"
+# with the studio engines, whose tests run on tiny models; torch itself is left to requirements/torch-cpu.txt
+grep -v '^torch' requirements/constraints.txt | resolve requirements/dev.txt --extra dev --extra studio -c - \
+  --overrides requirements/torch-none.txt --no-emit-package torch --no-emit-package torchaudio \
+  --no-emit-package torchcodec requirements/torch-needs.in "$@"

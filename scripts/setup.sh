@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Puts in place what the project needs: system packages, and .venv with the locked Python packages and the project.
 #
-#   scripts/setup.sh [run|test]      run: what a dub needs (default); test: that, and what the tests need
+#   scripts/setup.sh [run|studio|test]
+#     run      what a dub with the draft engines needs (default)
+#     studio   that, and the studio engines (torch, coqui-tts, ...: .venv then holds 3 GB, and CUDA comes on top)
+#     test     run, and what the tests need, the studio engines on a torch without CUDA among them
 #
 # Running it again is quick: Python packages are kept until a lock, pyproject.toml or this script changes.
 # Exit codes: 0 ready, 2 usage, 4 this machine lacks something (the message says what to type).
@@ -20,10 +23,10 @@ fail() { # fail MESSAGE...: one line each, on stderr
 }
 
 case $group in
-  run) lock=requirements/base.txt ;;
+  run | studio) lock=requirements/base.txt ;;
   test) lock=requirements/dev.txt ;;
   *)
-    echo "usage: scripts/setup.sh [run|test]" >&2
+    echo "usage: scripts/setup.sh [run|studio|test]" >&2
     exit 2
     ;;
 esac
@@ -92,10 +95,11 @@ fingerprint() { # changes whenever .venv has to be filled anew; the folder count
   { echo "$root"; cat "$root"/requirements/*.txt "$root/pyproject.toml" "$root/scripts/setup.sh"; } | sha256sum | cut -d' ' -f1
 }
 
-python_is_ready() { # the test packages include those of a run
-  local stamp want
+python_is_ready() { # the test packages include those of a run, and so do those of the studio
+  local stamp want others=()
   want=$(fingerprint)
-  for stamp in "$venv/.ready-test" "$venv/.ready-$group"; do
+  [ "$group" != run ] || others=("$venv/.ready-test" "$venv/.ready-studio")
+  for stamp in "$venv/.ready-$group" "${others[@]}"; do
     [ -x "$venv/bin/dub" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && return
   done
   return 1
@@ -137,6 +141,10 @@ install_python_packages() {
     tail -n 15 "$log" >&2
     fail "pip could not install $lock; its own words are above, all of them in $log"
   fi
+  case $group in
+    test) install_torch_for_tests "$log" ;;
+    studio) install_studio "$log" ;;
+  esac
   # pip compiles on one core; without byte code the first start of Ray takes 20 s instead of 5
   say "compiling them"
   "$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >"$logs/compile.log" 2>&1 || true # packages ship templates that are no Python
@@ -144,6 +152,28 @@ install_python_packages() {
   pip install -q --no-deps --no-build-isolation -e "$root" >>"$log" 2>&1 ||
     { tail -n 15 "$log" >&2; fail "pip could not install the project itself; its own words are above"; }
   fingerprint >"$venv/.ready-$group"
+}
+
+install_torch_for_tests() { # install_torch_for_tests LOG
+  local file=$root/requirements/torch-cpu.txt
+  say "installing torch for tests"
+  # first from the indexes this machine uses: a mirror may have the CPU build, and then nothing else need be reachable
+  pip install --no-compile --no-deps --progress-bar off -r "$file" >>"$1" 2>&1 ||
+    pip install --no-compile --no-deps --progress-bar off --retries 1 --timeout 20 \
+      --extra-index-url https://download.pytorch.org/whl/cpu -r "$file" >>"$1" 2>&1 || {
+    [ -z "${CI:-}" ] || { tail -n 15 "$1" >&2; fail "pip could not install requirements/torch-cpu.txt; its own words are above"; }
+    say "no torch without CUDA could be had (see $1): tests of the studio engines will be skipped"
+    return
+  }
+  "$venv/bin/python" "$root/scripts/repair_torchaudio.py"
+}
+
+install_studio() { # install_studio LOG
+  say "installing the studio engines"
+  pip install --no-compile --progress-bar off --no-build-isolation -c "$root/requirements/constraints.txt" \
+    -e "$root[studio]" >>"$1" 2>&1 ||
+    { tail -n 15 "$1" >&2; fail "pip could not install the studio engines; its own words are above, all of them in $1"; }
+  "$venv/bin/python" "$root/scripts/repair_torchaudio.py"
 }
 
 # --- the order of things ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from dubbing.engines.weights import Weights
+from dubbing.errors import DubbingError
 from dubbing.types import Int16Audio, Segment, Speech, Voice
 
 In = TypeVar("In", contravariant=True)
@@ -169,6 +170,8 @@ class EngineInfo:
     rate_range: tuple[float, float] = (1.0, 1.0)
     """speak only: rates the engine can speak at itself, relative to natural."""
     quality: Literal["draft", "good", "best"] = "draft"
+    clones: bool = False
+    """speak only: speaks with a voice made from `SpeakItem.reference`."""
     note: str = ""
     """A sentence a user should read, such as 'a draft recogniser'."""
 
@@ -178,8 +181,10 @@ class Engine(Protocol[In, Out]):
 
     info: EngineInfo
 
-    def run(self, items: Sequence[In]) -> Sequence[Out]:
-        """Answer a batch in order; raise for the whole batch (the batcher finds the bad item by halving)."""
+    def run(self, items: Sequence[In]) -> Sequence[Out | DubbingError]:
+        """Answer a batch in order. An error in the place of an answer fails that item alone; what is raised fails the whole
+        batch, and the batcher finds the bad item by halving.
+        """
         ...
 
     def bucket(self, item: In) -> Hashable:

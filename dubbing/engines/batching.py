@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from dubbing.errors import EngineBrokenError, EngineError
+from dubbing.errors import DubbingError, EngineBrokenError, EngineError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -74,7 +74,7 @@ class MicroBatcher(Generic[In, Out]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[In]], Sequence[Out]],
+        run: Callable[[Sequence[In]], Sequence[Out | DubbingError]],
         *,
         max_size: int,
         linger_s: float = 0.01,
@@ -82,7 +82,9 @@ class MicroBatcher(Generic[In, Out]):
         lane_weight: Callable[[str], float] = lambda lane: 1.0,
         name: str = "engine",
     ) -> None:
-        """`run` answers a batch in order; `bucket` keeps batches homogeneous; a lane of weight 2 gets twice as much."""
+        """`run` answers a batch in order, an item that alone failed with its error.
+
+        `bucket` keeps batches homogeneous; a lane of weight 2 gets twice as much."""
         self._run, self._bucket, self._lane_weight, self._name = run, bucket, lane_weight, name
         self._lanes: dict[str, _Lane[In, Out]] = {}
         self._now = 0.0
@@ -204,7 +206,9 @@ class MicroBatcher(Generic[In, Out]):
         error = call.exception()
         if error is None:
             for waiting, output in zip(batch, call.result(), strict=True):
-                if not waiting.answer.done():
+                if isinstance(output, DubbingError):
+                    _settle(waiting, output)
+                elif not waiting.answer.done():
                     waiting.answer.set_result(output)
         elif len(batch) == 1 or isinstance(error, EngineBrokenError):
             for waiting in batch:
@@ -214,7 +218,7 @@ class MicroBatcher(Generic[In, Out]):
             await self._answer(batch[:middle])
             await self._answer(batch[middle:])
 
-    def _call(self, items: list[In]) -> Sequence[Out]:
+    def _call(self, items: list[In]) -> Sequence[Out | DubbingError]:
         start = time.perf_counter()
         try:
             outputs = self._run(items)

@@ -2,8 +2,9 @@
 
 Options of each: `base_ms` and `item_ms` (a batch of n costs base_ms + n * item_ms, really slept), `poison` (a text
 whose item fails), `out_of_memory_above` (batches larger than this raise MemoryError), `calls_log` (a file that gets one
-JSON line per item), `max_batch`, `seed_version` (changes the version, as new weights would), and `sick_if` (a path: while
-there is a file, probes fail).
+JSON line per item), `max_batch`, `seed_version` (changes the version, as new weights would), `sick_if` (a path: while
+there is a file, probes fail), and of speak: `clones` (speakers' references are logged) and `draws_lots` (the poison is gone
+with another seed).
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class _Fake(Generic[In, Out]):
             licence="Apache-2.0",
             max_batch=int(options.get("max_batch", 16)),
             rate_range=RATE_RANGE if kind == "speak" else (1.0, 1.0),
+            clones=bool(options.get("clones", False)),
+            deterministic=not options.get("draws_lots", False),
             note="A double for tests, not an engine.",
         )
         self._base_s = float(options.get("base_ms", 0)) / 1000
@@ -77,7 +80,7 @@ class _Fake(Generic[In, Out]):
         if self._room is not None and len(items) > int(self._room):
             raise MemoryError(f"{len(items)} items do not fit, {self._room} would")
         for item in items:
-            if self._poison is not None and self._poison in self._text(item):
+            if self._poison is not None and self._poison in self._text(item) and not getattr(item, "seed", 0):
                 raise EngineError(name=self.info.name, detail=f"poisoned by {self._poison!r}")
         if self._calls_log:
             self._log(items)
@@ -96,6 +99,9 @@ class _Fake(Generic[In, Out]):
     def close(self) -> None:
         """Nothing to let go of."""
 
+    def _facts(self, item: In) -> dict[str, Any]:
+        return {"text": self._text(item)}
+
     def _text(self, item: In) -> str:
         raise NotImplementedError
 
@@ -104,7 +110,7 @@ class _Fake(Generic[In, Out]):
 
     def _log(self, items: Sequence[In]) -> None:
         record = {"engine": self.info.name, "batch": len(items), "pid": os.getpid()}
-        lines = "".join(json.dumps(record | {"text": self._text(item)}) + "\n" for item in items)
+        lines = "".join(json.dumps(record | self._facts(item)) + "\n" for item in items)
         # One write to a file opened for appending is not interleaved with those of other processes.
         descriptor = os.open(str(self._calls_log), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -181,6 +187,10 @@ class FakeSpeak(_Fake[SpeakItem, Speech]):
 
     def _text(self, item: SpeakItem) -> str:
         return item.text
+
+    def _facts(self, item: SpeakItem) -> dict[str, Any]:
+        reference = {"reference": str(item.reference), "speaker": item.speaker} if item.reference else {}
+        return {"text": item.text, "voice": item.voice, "seed": item.seed} | reference
 
     def _answer(self, item: SpeakItem) -> Speech:
         if not item.text.strip():

@@ -70,6 +70,7 @@ def _results(target: Finished) -> list[LineResult]:
             problems.append("silent")
         else:
             problems.extend(placed.placement.flags)
+            problems.extend([dubbed.doubtful[line.index]] if line.index in dubbed.doubtful else [])
         found.append(LineResult(line, text.text, voice.id, placed.placement if placed else None, tuple(problems)))
     return found
 
@@ -90,6 +91,9 @@ def _warn(context: Context, lines: Sequence[Line], results: Mapping[str, Sequenc
         context.warn(f"{len(unsure)} of {len(lines)} lines were recognised with low confidence: {_numbers(unsure)}")
     sentences = {
         "silent": "could not be spoken and are silent",
+        "runaway": "go on after their words in every reading",
+        "looped": "repeat themselves in every reading",
+        "truncated": "end too early in every reading",
         "empty": "have no translation",
         "echo": "came back untranslated",
         "wrong_script": "are in the wrong script",

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from dubbing.artifacts import Manifest, fingerprint
 from dubbing.engines.base import EngineClient, SpeakItem
-from dubbing.errors import EngineBrokenError, EngineError
+from dubbing.engines.rates import units_per_second
+from dubbing.errors import BadInputError, EngineBrokenError, EngineError
 from dubbing.media import wav
 from dubbing.stages.context import Context, Meter, in_order
-from dubbing.timing import Spoken
-from dubbing.types import Int16Audio, Speech, Voice
+from dubbing.stages.levels import level_dbfs, looped
+from dubbing.stages.reference import Reference
+from dubbing.timing import Spoken, units
+from dubbing.types import Speech, Voice
 
 WINDOW = 32
 SILENT_DBFS = -55.0
 """Speech quieter than this is none."""
+READINGS = 3
+"""How often a line is asked for until a reading is good."""
+RUNAWAY, LOOPED, TRUNCATED = 2.5, 1.3, 0.4
+"""Times the usual length of such a text from which, or under which, a reading is suspicious."""
+SPARE_MS = 1000
+"""Short texts vary by so much without anything being wrong."""
+TROUBLES = ("truncated", "looped", "runaway")
+"""From the one that is easiest to listen to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +45,24 @@ class Clip:
 class Speak:
     """The speak stage of one target language."""
 
-    def __init__(self, context: Context, target: str, engine: EngineClient[SpeakItem, Speech], meter: Meter) -> None:
+    def __init__(
+        self,
+        context: Context,
+        target: str,
+        engine: EngineClient[SpeakItem, Speech],
+        meter: Meter,
+        reference: Callable[[Voice], Reference | None],
+    ) -> None:
+        """`reference` says what a voice is cloned from."""
         self._context, self._target, self._engine, self._meter = context, target, engine, meter
+        self._reference = reference
         self._folder = context.folder.target(target)
         self._done = Manifest(self._folder / "speak.jsonl")
         self._rates = Manifest(self._folder / "rates.jsonl")
         self.failed: dict[int, str] = {}
         """Line index -> why it is silent."""
+        self.doubtful: dict[int, str] = {}
+        """Line index -> what is wrong with the best of all readings: truncated, looped or runaway."""
 
     def settled(self, text: str, voice: Voice) -> float | None:
         """The rate a line with this text got in a finished group of an earlier run."""
@@ -69,8 +88,9 @@ class Speak:
         return await in_order(one, list(zip(indices, texts, voices, rates, strict=True)), WINDOW)
 
     def _line_key(self, text: str, voice: Voice) -> str:
-        info = self._engine.info
-        return fingerprint(text=text, language=self._target, voice=voice.id, engine=[info.name, info.version])
+        info, reference = self._engine.info, self._reference(voice)
+        cloned = {"reference": reference.identity} if reference else {}
+        return fingerprint(text=text, language=self._target, voice=voice.id, engine=[info.name, info.version], **cloned)
 
     async def _one(self, index: int, text: str, voice: Voice, rate: float) -> Clip | None:
         key = fingerprint(line=self._line_key(text, voice), rate=round(rate, 2))
@@ -78,39 +98,70 @@ class Speak:
         known = self._done.get(key)
         if known is not None and path.exists():
             self._context.count("speak.kept")
-            return Clip(path, Spoken(known["ms"], known["rate"]), known["dbfs"])
-        try:
-            with self._context.trace.span("speak", f"line {index + 1}"):
-                speech = await self._engine(SpeakItem(text, self._target, voice.id, rate), lane=self._context.job.id)
-        except EngineBrokenError:
-            raise
-        except EngineError as error:
-            self._fail(index, str(error))
-            return None
-        finally:
-            self._context.count("speak.called")
-        level = level_dbfs(speech.audio, speech.sample_rate)
-        if level < SILENT_DBFS:
-            self._fail(index, "the voice answered with silence")
-            return None
-        await asyncio.to_thread(wav.write_wav, path, speech.audio, speech.sample_rate)
-        entry: dict[str, Any] = {"text": text, "ms": speech.duration_ms, "rate": speech.rate, "dbfs": round(level, 2)}
-        self._done.put(key, entry)
-        return Clip(path, Spoken(speech.duration_ms, speech.rate), entry["dbfs"])
+        else:
+            reference = self._reference(voice)
+            item = SpeakItem(text, self._target, voice.id, rate)
+            if reference is not None:
+                item = replace(item, reference=reference.path, speaker=reference.speaker)
+            speech, trouble = await self._best(index, item)
+            if speech is None:
+                self._fail(index, trouble)
+                return None
+            await asyncio.to_thread(wav.write_wav, path, speech.audio, speech.sample_rate)
+            level = round(level_dbfs(speech.audio, speech.sample_rate), 2)
+            known = {"text": text, "ms": speech.duration_ms, "rate": speech.rate, "dbfs": level}
+            known |= {"trouble": trouble} if trouble else {}
+            self._done.put(key, known)
+        self._note(index, known.get("trouble", ""))
+        return Clip(path, Spoken(known["ms"], known["rate"]), known["dbfs"])
+
+    async def _best(self, index: int, item: SpeakItem) -> tuple[Speech | None, str]:
+        """The first good reading, else the least bad one with its trouble, else None and why.
+
+        An engine that draws lots is asked up to three times, each time with another seed.
+        """
+        best: tuple[Speech | None, str] = (None, "no reading could be had")
+        for seed in range(1 if self._engine.info.deterministic else READINGS):
+            try:
+                with self._context.trace.span("speak", f"line {index + 1}"):
+                    speech = await self._engine(replace(item, seed=seed), lane=self._context.job.id)
+            except EngineBrokenError:
+                raise
+            except BadInputError as error:  # no seed mends the text or the reference
+                return None, str(error)
+            except EngineError as error:
+                best = best if best[0] else (None, str(error))
+                continue
+            finally:
+                self._context.count("speak.called")
+            trouble = self._trouble(item.text, speech)
+            if not trouble:
+                return speech, ""
+            if trouble == "silent":
+                best = best if best[0] else (None, "the voice answered with silence")
+            elif best[0] is None or TROUBLES.index(trouble) < TROUBLES.index(best[1]):
+                best = (speech, trouble)
+        return best
+
+    def _trouble(self, text: str, speech: Speech) -> str:
+        """What can be heard to be wrong; of a deterministic engine, whose readings are all alike, only silence counts."""
+        if level_dbfs(speech.audio, speech.sample_rate) < SILENT_DBFS:
+            return "silent"
+        if self._engine.info.deterministic:
+            return ""
+        usual_ms = units(text) / units_per_second(self._target) * 1000 / speech.rate
+        if speech.duration_ms > RUNAWAY * usual_ms + SPARE_MS:
+            return "runaway"
+        if speech.duration_ms > LOOPED * usual_ms + SPARE_MS and looped(speech.audio, speech.sample_rate):
+            return "looped"
+        return "truncated" if usual_ms > SPARE_MS and speech.duration_ms < TRUNCATED * usual_ms else ""
+
+    def _note(self, index: int, trouble: str) -> None:
+        self.doubtful.pop(index, None)
+        if trouble:
+            self._context.log.warning("line %d is %s in its best reading", index + 1, trouble)
+            self.doubtful[index] = trouble
 
     def _fail(self, index: int, why: str) -> None:
         self._context.log.warning("line %d was not spoken: %s", index + 1, why)
         self.failed[index] = why
-
-
-def level_dbfs(audio: Int16Audio, sample_rate: int) -> float:
-    """RMS over the 50 ms frames within 20 dB of the loudest one, dBFS; -120 for silence or no audio."""
-    frame = max(1, sample_rate // 20)
-    count = -(-len(audio) // frame)
-    if count == 0:
-        return -120.0
-    padded = np.zeros(count * frame, np.float32)
-    padded[: len(audio)] = audio
-    power = np.mean(padded.reshape(count, frame) ** 2, axis=1)
-    loud = power[power >= power.max() / 100]
-    return float(10 * np.log10(loud.mean() / 32768.0**2 + 1e-12))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dubbing import timing
 from dubbing.engines.rates import units_per_second
 from dubbing.errors import EngineError, MachineError
+from dubbing.stages.casting import Casting
 from dubbing.stages.context import Context, Feed, Meter, together
 from dubbing.stages.edits import Edits
 from dubbing.stages.fit import Placed, fit
@@ -47,23 +49,28 @@ class Dubbed:
     placed: list[Placed | None]
     silent: dict[int, str]
     """Line index -> why it is silent."""
+    doubtful: dict[int, str]
+    """Line index -> what is wrong with the best reading that could be had."""
 
 
 class Target:
     """The road of one target language."""
 
-    def __init__(self, context: Context, tag: str, duration_ms: int) -> None:
-        self._context, self.tag, self._duration_ms = context, tag, duration_ms
+    def __init__(self, context: Context, tag: str, duration_ms: int, sound: Callable[[], Awaitable[Path]]) -> None:
+        """`sound` waits for the WAV in which the speakers are heard best, for voices that are cloned."""
+        self._context, self.tag, self._duration_ms, self._sound = context, tag, duration_ms, sound
         engine = context.engines.speak.get(tag)
         if engine is None:
             raise MachineError(detail=f"no engine was chosen to speak {tag}")
-        self._voices = _Casting(context, tag)
+        self._clones = engine.info.clones
+        self._casting = Casting(context, tag, self._clones)
         natural = all(voice.natural for voice in context.job.voices[tag])
         self.limits = timing.Limits.of_voice(natural, engine.info.rate_range)
         self._meters = {stage: Meter(context, stage, tag) for stage in (Stage.TRANSLATE, Stage.SPEAK)}
-        self._speak = Speak(context, tag, engine, self._meters[Stage.SPEAK])
+        self._speak = Speak(context, tag, engine, self._meters[Stage.SPEAK], self._casting.reference)
         self._translate = self._translator()
         self._blocks: list[Block] = []
+        self._listening: asyncio.Task[None] | None = None
 
     def _translator(self) -> Translate | None:
         engine = self._context.engines.translate.get(self.tag)
@@ -73,6 +80,8 @@ class Target:
         """Take lines as they come, until the feed closes."""
         window = asyncio.Semaphore(BLOCKS_AHEAD)
         done: list[asyncio.Task[None]] = []
+        if self._clones:
+            self._listening = asyncio.create_task(self._casting.listen(lines, self._sound))
         try:
             async for block in _blocks(lines, self._duration_ms):
                 await window.acquire()
@@ -89,13 +98,14 @@ class Target:
                         finished.result()  # a failure ends the job now, not after the last line
             await together(*done)
         finally:
-            for task in done:
+            ending = [*done, self._listening] if self._listening else done
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*done, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
         return await self._placed()
 
     async def _block(self, number: int, block: Block, edits: Edits, earlier: asyncio.Task[None] | None) -> None:
-        block.voices = [self._voices.of(line.speaker) for line in block.lines]
+        block.voices = [self._casting.of(line.speaker) for line in block.lines]
         prior = self._calibrations(number)
         budgets = [
             timing.budget_chars(line.text, slot, self.limits, prior[voice.id])
@@ -106,6 +116,9 @@ class Target:
         else:
             block.texts = await self._translate(block.lines, budgets, block.earlier, block.later)
         block.texts = [edits.of(line, text) for line, text in zip(block.lines, block.texts, strict=True)]
+        if self._listening is not None:
+            await asyncio.shield(self._listening)  # a voice is made of all that its speaker says
+            block.voices = [self._casting.of(line.speaker) for line in block.lines]
         if earlier is not None:
             await asyncio.wait(
                 [earlier]
@@ -169,25 +182,8 @@ class Target:
             [voice for block in self._blocks for voice in block.voices],
             placed,
             dict(self._speak.failed),
+            dict(self._speak.doubtful),
         )
-
-
-class _Casting:
-    """Which voice each speaker gets: the one asked for, else the next of the target's voices in order of appearance."""
-
-    def __init__(self, context: Context, tag: str) -> None:
-        self._asked, self._pool = context.job.request.voices, context.job.voices[tag]
-        self._given: dict[str, Voice] = {}
-
-    def of(self, speaker: str) -> Voice:
-        """The voice of a speaker."""
-        if speaker not in self._given:
-            asked = self._asked.get(speaker) or self._asked.get("*")
-            voice = self._pool[len(self._given) % len(self._pool)]
-            if asked is not None:
-                voice = Voice(asked, voice.engine, voice.language, asked, voice.natural)
-            self._given[speaker] = voice
-        return self._given[speaker]
 
 
 async def _blocks(lines: Feed[Line], duration_ms: int) -> AsyncIterator[Block]:

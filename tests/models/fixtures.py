@@ -86,3 +86,9 @@ def tiny_diarizer(tiny_models: Path) -> Path:
     """Weights of the engine sherpa-onnx-diarize: networks that tell low voices from high ones; the models folder."""
     generator("diarizer", "sherpa_onnx", "onnx").make(tiny_models)
     return tiny_models
+
+
+@pytest.fixture(scope="session")
+def tiny_xtts(tiny_models: Path) -> Path:
+    """Folder of a tiny XTTS v2 whose model.pth is written like the published one."""
+    return generator("xtts", "torch", "TTS").make(tiny_models / "xtts-v2", original=True)

@@ -254,6 +254,24 @@ def test_only_the_bad_item_of_a_batch_fails(bad: int) -> None:
     run(scenario())
 
 
+def test_an_error_in_the_place_of_an_answer_fails_that_item_alone_and_runs_nothing_again() -> None:
+    async def scenario() -> None:
+        calls = []
+
+        def model(batch: Sequence[int]) -> list[int | EngineError]:
+            calls.append(list(batch))
+            return [EngineError(name="model", detail="no end") if item == 2 else item * 10 for item in batch]
+
+        batcher: MicroBatcher[int, int] = MicroBatcher(model, max_size=4, linger_s=0.2)
+        answers = await asyncio.gather(*submit(batcher, range(4)), return_exceptions=True)
+        assert isinstance(answers[2], EngineError)
+        assert [*answers[:2], answers[3]] == [0, 10, 30]
+        assert calls == [[0, 1, 2, 3]]
+        await batcher.aclose()
+
+    run(scenario())
+
+
 def test_a_batch_that_is_too_large_for_memory_is_halved_and_the_next_one_is_full_again() -> None:
     async def scenario() -> None:
         model = Model(lambda batch: MemoryError("CUDA out of memory") if len(batch) > 4 else None)

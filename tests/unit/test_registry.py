@@ -19,6 +19,7 @@ OWN = {
     "fake-translate",
     "pocketsphinx",
     "pocketsphinx-align",
+    "xtts-v2",
 }
 PLUGIN = """
 from dubbing.engines.fake import SPEAK
@@ -56,7 +57,7 @@ def test_all_own_engines_are_registered_and_load() -> None:
     assert set(registry.names()) >= OWN
     assert registry.broken() == []
     assert {s.name for s in registry.specs()} >= OWN
-    assert {s.name for s in registry.specs("speak")} == {"espeak-ng", "fake-speak"}
+    assert {s.name for s in registry.specs("speak")} == {"espeak-ng", "fake-speak", "xtts-v2"}
 
 
 def test_a_third_party_engine_is_found(plugin: None) -> None:

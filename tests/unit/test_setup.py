@@ -73,7 +73,7 @@ class Machine:
         self.stub(self.bin, "id", "echo 0")
         return self
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         self.calls_file.write_text("")
         env = {
             "PATH": str(self.bin),
@@ -81,7 +81,7 @@ class Machine:
             "LISTS": str(self.folder / "lists"),
             "WAREHOUSE": str(self.warehouse),
             "HERE": str(self.bin),
-        }
+        } | more
         script = str(self.project / "scripts" / "setup.sh")
         command = [shutil.which("bash") or "bash", script, *arguments]
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
@@ -97,7 +97,7 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_an_unknown_group_is_a_usage_error(machine: Machine) -> None:
     done = machine.run("everything")
-    assert (done.returncode, done.stderr) == (2, "usage: scripts/setup.sh [run|test]\n")
+    assert (done.returncode, done.stderr) == (2, "usage: scripts/setup.sh [run|studio|test]\n")
 
 
 def test_without_a_suitable_python_it_says_which_ones_are(machine: Machine) -> None:
@@ -158,3 +158,47 @@ def test_what_apt_get_says_when_it_fails_reaches_the_user(machine: Machine) -> N
     done = machine.run()
     assert done.returncode == 4
     assert "E: no network" in done.stderr
+
+
+def test_torch_without_cuda_is_installed_for_tests_alone(machine: Machine) -> None:
+    machine.with_python().with_programs()
+    assert machine.run("run").returncode == 0
+    assert not machine.calls("torch-cpu.txt")
+    assert machine.run("test").returncode == 0
+    assert machine.calls("--no-deps --progress-bar off -r") == 1
+    assert machine.calls("torch-cpu.txt") == 1
+    assert machine.calls("repair_torchaudio.py") == 1
+
+
+NO_TORCH = PYTHON + 'case "$*" in *torch-cpu.txt*) echo "No matching distribution"; exit 1 ;; esac\n'
+
+
+def test_where_the_usual_index_has_no_torch_without_cuda_pytorchs_own_is_asked(machine: Machine) -> None:
+    only_there = 'case "$*" in *download.pytorch.org*) exit 0 ;; *torch-cpu.txt*) exit 1 ;; esac\n'
+    machine.with_programs().stub(machine.bin, "python3", PYTHON + only_there)
+    assert machine.run("test").returncode == 0
+    assert machine.calls("torch-cpu.txt") == 2
+    assert machine.calls("repair_torchaudio.py") == 1
+
+
+def test_without_any_torch_the_set_up_goes_on_here_and_fails_in_ci(machine: Machine) -> None:
+    machine.with_programs().stub(machine.bin, "python3", NO_TORCH)
+    done = machine.run("test")
+    assert done.returncode == 0
+    assert "tests of the studio engines will be skipped" in done.stdout
+    (machine.project / ".venv" / ".ready-test").unlink()
+    machine.stub(machine.bin, "initdb", "")
+    done = machine.run("test", CI="true")
+    assert done.returncode == 4
+    assert "No matching distribution" in done.stderr
+
+
+def test_the_studio_engines_are_installed_by_their_known_versions_and_serve_for_a_run(machine: Machine) -> None:
+    machine.with_python().with_programs()
+    assert machine.run("studio").returncode == 0
+    assert machine.calls("constraints.txt") == 1
+    assert machine.calls("my project[studio]") == 1
+    assert machine.run("run").returncode == 0
+    assert not machine.calls("pip")
+    assert machine.run("studio").returncode == 0
+    assert not machine.calls("pip")
