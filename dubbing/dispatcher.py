@@ -303,6 +303,8 @@ class Dispatcher:
             self._end(run, self._store.stopped)
         elif now - max(run.index_at, run.row_at) >= self._times.fence:
             self._drop(run, "its lease could not be renewed")
+            if now - run.heard_at >= self._times.fence:
+                self._store.disown(self._fence(run))
         elif now - run.moved_at >= self._times.stall:
             self._launcher.cancel(run.job.id, run.job.epoch, force=True)
             self._end(run, lambda fence: self._store.crash(fence, "it made no progress", only_expired=False))

@@ -287,7 +287,7 @@ class NameTakenError(DubbingError):
 
 
 class PoisonJobError(WorkError):
-    """The job crashed its runner {count} times and was put aside."""
+    """{what} died {count} times during the job, which was put aside."""
 
     code, hint = "poison_job", "`dub retry` runs it again once the cause is mended; the job's log holds the details."
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import eventually, write_config
+from cluster_support import eventually, write_config
 
 from dubbing import config, orders
 from dubbing.config import Settings

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from conftest import Cluster
+from cluster_support import Cluster
 from ray import serve
 
 from cluster.road import RayRoad
