@@ -228,6 +228,12 @@ class ClusterError(MachineError):
     code, hint, retryable, exit_code = "cluster", "Try `--in-process`, or see the log named below.", True, 4
 
 
+class ClusterLostError(ClusterError):
+    """The Ray at {address} is gone."""
+
+    code, hint = "cluster_lost", "Start it again and repeat the command: no job is lost, finished lines are kept."
+
+
 # --- the work itself ----------------------------------------------------------------------------------------------
 
 

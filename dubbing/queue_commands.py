@@ -43,7 +43,7 @@ async def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
             slots = sum(facts["slots"].values())
             sys.stdout.write(f"dub serve: ready, {slots} jobs at once. The queue is {facts['reason']}\n")
         sys.stdout.flush()
-        await stop.wait()
+        await _unless(stop, road.until_lost())
         sys.stderr.write("dub serve: stopping; running jobs go back in line\n")
     finally:
         await road.aclose()

@@ -7,11 +7,11 @@ from pathlib import Path
 from dubbing.config import Settings
 from dubbing.store.database import Clock
 from dubbing.store.people import User, UserRows
-from dubbing.store.queue_rows import Backend, InCharge, QueueRows
+from dubbing.store.queue_rows import Backend, Backlog, InCharge, QueueRows
 from dubbing.store.requests import Event
 from dubbing.store.runs import Fence, RunRows
 
-__all__ = ["Backend", "Event", "Fence", "InCharge", "Store", "User", "database_file", "open_store"]
+__all__ = ["Backend", "Backlog", "Event", "Fence", "InCharge", "Store", "User", "database_file", "open_store"]
 
 
 class Store(UserRows, RunRows, QueueRows):

@@ -1,0 +1,92 @@
+"""A Ray of several nodes on one machine, each with processes of its own that can be killed as a machine dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import psutil
+from ray._private.ray_constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+
+STORE_BYTES = 80 * 2**20
+
+
+class Town:
+    """A head without job slots, and nodes with some."""
+
+    def __init__(self, nodes: int, slots: int) -> None:
+        self.slots = slots
+        # sockets below it may have 107 bytes
+        self.folder = Path(tempfile.mkdtemp(prefix="dub-town-", dir="/tmp"))
+        head = {"num_cpus": 3, "include_dashboard": False, "temp_dir": str(self.folder)}
+        head["object_store_memory"] = STORE_BYTES
+        # Otherwise every ray.init() on this machine would join it.
+        with mock.patch("ray._private.utils.write_ray_address"):
+            self._cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+        self.address = str(self._cluster.address)
+        self.nodes: list[Any] = []
+        for _ in range(nodes):
+            self.add_node()
+
+    def add_node(self) -> None:
+        added = self._cluster.add_node(
+            num_cpus=2, resources={"job_slot": self.slots}, object_store_memory=STORE_BYTES, wait=True
+        )
+        self.nodes.append(added)
+
+    def runners(self, node: Any) -> list[psutil.Process]:
+        """Coordinators on a node."""
+        return [p for p in _family(node) if "".join(_command(p)).startswith("ray::job:")]
+
+    def lose(self, node: Any) -> None:
+        """All processes of a node end at once, as when its machine loses power."""
+        for process in _family(node):
+            process.kill()
+        self._cluster.remove_node(node, allow_graceful=False)
+        self.nodes.remove(node)
+
+    def lose_head(self) -> None:
+        """The head's machine loses power; the nodes stay behind."""
+        head = self._cluster.head_node
+        for process in _family(head):
+            process.kill()
+        head.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        self._cluster.head_node = None
+
+    def wanted(self) -> list[dict[str, float]]:
+        """What the autoscaler was asked for last."""
+        client = GcsClient(address=self.address)
+        said = client.internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL)
+        return list(json.loads(said)) if said else []
+
+    def close(self) -> None:
+        for node in list(self.nodes):
+            self.lose(node)
+        if self._cluster.head_node is not None:
+            self.lose_head()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _family(node: Any) -> list[psutil.Process]:
+    """The processes of a node, with what they started, the elders first."""
+    found: list[psutil.Process] = []
+    for infos in node.all_processes.values():
+        for info in infos:
+            if psutil.pid_exists(info.process.pid) and info.process.poll() is None:
+                elder = psutil.Process(info.process.pid)
+                found += [elder, *elder.children(recursive=True)]
+    return [p for p in found if p.is_running() and p.pid != os.getpid()]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
