@@ -125,6 +125,8 @@ class RayLauncher:
             log.warning("Some coordinators did not end within %.0f s.", END_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(END_S)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     # --- in the loop --------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,12 @@ from served import ROOT_USER, begin
 from town import Town
 
 from cluster.demand import BUNDLE
+from dubbing import config
+from dubbing.intake import Intake
 from dubbing.jobs import Actor, Job, State
+from dubbing.queue.choose import choose_queue
+from dubbing.store import Event, open_store
+from tests.services import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 CHAOS = os.environ.get("DUBBING_TEST_CHAOS") == "1"
@@ -109,6 +119,108 @@ def test_the_autoscaler_is_asked_for_what_runs_and_what_could_start_and_for_noth
     assert set(served.ended(*jobs)) == {State.CANCELLED}
     served.dub("resume")
     eventually(lambda: town.wanted() == [])
+
+
+class Office:
+    """Three dispatchers over one Redis and one database, each a driver of its own on the site's Ray; tiny jobs."""
+
+    def __init__(self, site: Site, folder: Path, redis_url: str) -> None:
+        given = {"DUBBING_STATE_DIR": str(folder), "REDIS_URL": redis_url, "QUEUE_MODE": "redis"}
+        self.folder, self.slots = folder, 2 * SLOTS
+        (folder / "open").mkdir()
+        settings = config.load(given, None, None)
+        self.store = open_store(settings)
+        self.choice = choose_queue(settings, now_ms=self.store.clock_ms())
+        self.intake = Intake(self.store, self.choice.queue)
+        self.users = [self.store.add_user(f"u{n}").actor for n in range(8)]
+        self.store.set_setting("user:*:cap", self.slots)
+        with (folder / "dispatchers.log").open("w") as log:
+            self.drivers = [
+                subprocess.Popen(
+                    [sys.executable, str(Path(__file__).with_name("tiny.py")), site.town.address, json.dumps(given), name],
+                    stdin=subprocess.PIPE, stdout=log, stderr=log,
+                )
+                for name in ("d1", "d2", "d3")
+            ]  # fmt: skip
+
+    def submit(self, count: int, *, priority: int, gate: bool = False) -> list[Job]:
+        requests = [{"n": n, "gate": gate} for n in range(count)]
+        owner = (self.users[n % len(self.users)] for n in range(count))
+        return [self.intake.submit(next(owner), request, priority=priority)[0] for request in requests]
+
+    def open_gate(self, job: Job) -> None:
+        (self.folder / "open" / job.id).touch()
+
+    def running(self) -> list[Job]:
+        return self.store.running()
+
+    def effects(self) -> list[tuple[str, str]]:
+        """(start or end, job id) by time, as the runners wrote them."""
+        written = self.folder / "effects"
+        lines = [line.split() for line in written.read_text().splitlines()] if written.exists() else []
+        return [(what, job_id) for _, what, job_id, _ in sorted(lines, key=lambda line: int(line[0]))]
+
+    def events(self, after: int = 0) -> list[Event]:
+        return self.store.events(ROOT_USER, after=after, limit=1_000_000)
+
+    def drained(self) -> bool:
+        return set(self.store.counts()) == {"done"}
+
+    def close(self) -> None:
+        for driver in self.drivers:
+            assert driver.stdin is not None
+            driver.stdin.close()
+        for driver in self.drivers:
+            driver.wait(60)
+        self.choice.close()
+        self.store.close()
+
+
+@pytest.fixture(scope="module")
+def office(site: Site, tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Office]:
+    with redis_server.client() as client:
+        client.flushall()
+    opened = Office(site, tmp_path_factory.mktemp("office"), redis_server.url)
+    yield opened
+    opened.close()
+    assert [driver.returncode for driver in opened.drivers] == [0, 0, 0], (
+        opened.folder / "dispatchers.log"
+    ).read_text()
+
+
+def most(changes: Iterable[int]) -> int:
+    return max(itertools.accumulate(changes))
+
+
+def test_several_dispatchers_never_start_more_jobs_than_there_are_slots(office: Office) -> None:
+    jobs = office.submit(500 if CHAOS else 40, priority=50)
+    owners: set[str] = set()
+    eventually(lambda: owners.update(job.owner for job in office.running()) or office.drained(), 600)
+
+    kinds = {"running": 1, "done": -1}
+    events = [event for event in office.events() if event.kind in kinds]
+    assert most(kinds[event.kind] for event in events) <= office.slots
+    assert most(1 if what == "start" else -1 for what, _ in office.effects()) <= office.slots
+    assert Counter(office.effects()) == {(what, job.id): 1 for what in ("start", "end") for job in jobs}
+    rows = [office.store.job(ROOT_USER, job.id) for job in jobs]
+    assert {(row.epoch, row.attempt, row.crash_count, row.orphan_count) for row in rows} == {(1, 0, 0, 0)}
+    assert office.choice.queue.fsck() == []
+    assert len(owners) > 1, "one dispatcher did it all"
+
+
+def test_a_higher_priority_is_always_the_next_start_while_all_slots_are_busy(office: Office) -> None:
+    trials = 50 if CHAOS else 5
+    low = office.submit(office.slots + trials + 5, priority=5, gate=True)
+    for n in range(trials):
+        eventually(lambda: len(office.running()) == office.slots, 60)
+        seen = office.events()[-1].id
+        (urgent,) = office.submit(1, priority=95)
+        office.open_gate(low[n])
+        eventually(lambda: office.store.job(ROOT_USER, urgent.id).state is State.DONE, 60)  # noqa: B023
+        assert next(event.job_id for event in office.events(seen) if event.kind == "running") == urgent.id
+    for job in low:
+        office.open_gate(job)
+    eventually(office.drained, 60)
 
 
 def test_a_dispatcher_that_dies_under_many_running_jobs_costs_each_at_most_one_line(site: Site) -> None:
