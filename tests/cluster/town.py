@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -47,16 +47,14 @@ class Town:
 
     def lose(self, node: Any) -> None:
         """All processes of a node end at once, as when its machine loses power."""
-        for process in _family(node):
-            process.kill()
+        _kill(node)
         self._cluster.remove_node(node, allow_graceful=False)
         self.nodes.remove(node)
 
     def lose_head(self) -> None:
         """The head's machine loses power; the nodes stay behind."""
         head = self._cluster.head_node
-        for process in _family(head):
-            process.kill()
+        _kill(head)
         head.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
         self._cluster.head_node = None
 
@@ -67,11 +65,17 @@ class Town:
         return list(json.loads(said)) if said else []
 
     def close(self) -> None:
-        for node in list(self.nodes):
-            self.lose(node)
-        if self._cluster.head_node is not None:
-            self.lose_head()
+        for node in [*self.nodes, self._cluster.head_node]:
+            if node is not None:
+                _kill(node)
+                node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _kill(node: Any) -> None:
+    for process in _family(node):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _family(node: Any) -> list[psutil.Process]:
@@ -79,10 +83,10 @@ def _family(node: Any) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for infos in node.all_processes.values():
         for info in infos:
-            if psutil.pid_exists(info.process.pid) and info.process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 elder = psutil.Process(info.process.pid)
                 found += [elder, *elder.children(recursive=True)]
-    return [p for p in found if p.is_running() and p.pid != os.getpid()]
+    return found
 
 
 def _command(process: psutil.Process) -> list[str]:
