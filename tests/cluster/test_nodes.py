@@ -250,10 +250,13 @@ def test_a_node_that_dies_under_its_runners_has_all_of_them_run_again_elsewhere(
         jobs = site.talks(2 * SLOTS)
         eventually(lambda: len(served.store.running()) == 2 * SLOTS, 60)
         lost = town.nodes[0]
-        eventually(lambda: len(town.runners(lost)) == SLOTS and any(site.kept(jobs).values()), 60)  # noqa: B023
-        there = {"".join(p.cmdline()).removeprefix("ray::job:")[:32] for p in town.runners(lost)}
-        theirs = {name: job for name, job in jobs.items() if job.id in there}
+        theirs: dict[str, Job] = {}
 
+        def full_and_speaking() -> bool:
+            theirs.update({name: job for name, job in jobs.items() if job.id in town.runners(lost)})  # noqa: B023
+            return len(theirs) == len(town.runners(lost)) == SLOTS and any(site.kept(theirs).values())  # noqa: B023
+
+        eventually(full_and_speaking, 60)
         town.lose(lost)
         kept = site.kept(theirs)
         again = site.verify(jobs)
@@ -262,7 +265,7 @@ def test_a_node_that_dies_under_its_runners_has_all_of_them_run_again_elsewhere(
         assert all(again[name] <= (LINES - kept[name] if name in theirs else 0) for name in jobs)
         for job in jobs.values():
             row = served.store.job(ROOT_USER, job.id)
-            assert (row.crash_count, row.epoch) == ((1, 2) if job.id in there else (0, 1))
+            assert (row.crash_count, row.epoch) == ((1, 2) if job in theirs.values() else (0, 1))
         town.add_node()
 
 

@@ -41,9 +41,10 @@ class Town:
         )
         self.nodes.append(added)
 
-    def runners(self, node: Any) -> list[psutil.Process]:
-        """Coordinators on a node."""
-        return [p for p in _family(node) if "".join(_command(p)).startswith("ray::job:")]
+    def runners(self, node: Any) -> set[str]:
+        """Ids of the jobs whose coordinators are on a node."""
+        names = ["".join(_command(process)) for process in _family(node)]
+        return {name.removeprefix("ray::job:")[:32] for name in names if name.startswith("ray::job:")}
 
     def lose(self, node: Any) -> None:
         """All processes of a node end at once, as when its machine loses power."""
