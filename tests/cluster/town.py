@@ -59,11 +59,11 @@ class Town:
         head.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
         self._cluster.head_node = None
 
-    def wanted(self) -> list[dict[str, float]]:
-        """What the autoscaler was asked for last."""
+    def wanted(self) -> list[dict[str, float]] | None:
+        """What the autoscaler was asked for last; None when it never was."""
         client = GcsClient(address=self.address)
         said = client.internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL)
-        return list(json.loads(said)) if said else []
+        return list(json.loads(said)) if said else None
 
     def close(self) -> None:
         for node in [*self.nodes, self._cluster.head_node]:
