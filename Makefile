@@ -37,9 +37,9 @@ names:
 tests:
 	.venv/bin/python -m pytest
 
-chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills
+chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills, nodes that die
 	@scripts/setup.sh test
-	DUBBING_TEST_CHAOS=1 .venv/bin/python -m pytest -s --timeout 3600 tests/queue
+	DUBBING_TEST_CHAOS=1 .venv/bin/python -m pytest -s --timeout 3600 tests/queue tests/cluster/test_nodes.py
 
 bench: ## run the benchmarks of scripts/bench, one after the other
 	@scripts/setup.sh run

@@ -11,9 +11,11 @@ from typing import Any
 
 from ray import serve
 
+from cluster import credentials
 from cluster.clients import call
+from cluster.demand import DemandReporter
 from cluster.deployments import EngineLoadError
-from cluster.launcher import RayLauncher
+from cluster.launcher import POOL, RayLauncher
 from cluster.serving import wait_until_healthy
 from dubbing.config import Settings
 from dubbing.dispatcher import Dispatcher
@@ -34,7 +36,9 @@ class Control:
     """Hosts the dispatcher; its loop has a thread of its own, so that health checks are answered at any time."""
 
     def __init__(self, settings: Settings) -> None:
+        """`settings` without secrets, which lie where `credentials` put them."""
         try:
+            settings = credentials.pick_up(settings)
             self._store = open_store(settings)
             self._choice = choose_queue(settings, now_ms=self._store.clock_ms())
             self._launcher = RayLauncher(settings)
@@ -47,6 +51,7 @@ class Control:
         log.info("The queue is %s", self._choice.reason)
         self._thread = threading.Thread(target=self._dispatcher.go_on, name="dispatcher", daemon=True)
         self._thread.start()
+        self._demand = DemandReporter(lambda: self._dispatcher.demand(POOL))
 
     def info(self) -> dict[str, Any]:
         """Which queue is in use, why, and who dispatches."""
@@ -65,8 +70,9 @@ class Control:
             raise RuntimeError("the dispatcher's loop has ended")
 
     def __del__(self) -> None:
-        if not hasattr(self, "_thread"):
+        if not hasattr(self, "_demand"):
             return
+        self._demand.close()
         self._dispatcher.stop()
         self._thread.join(END_S)
         self._launcher.close()
@@ -89,7 +95,7 @@ def deploy_unless_deployed(settings: Settings) -> bool:
         # none of its CPU: the head of a cluster offers no CPU, so that user work stays away from it
         ray_actor_options={"num_cpus": 0, "resources": HEAD},
     )
-    target = serve.RunTarget(deployment.bind(settings), name=APP, route_prefix=None)
+    target = serve.RunTarget(deployment.bind(credentials.put_down(settings)), name=APP, route_prefix=None)
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     wait_until_healthy(APP, ours=True)
     return True
@@ -105,6 +111,7 @@ async def info(settings: Settings) -> dict[str, Any]:
     return told
 
 
-def remove() -> None:
+def remove(settings: Settings) -> None:
     """End the dispatcher: its jobs go back in line."""
     serve.delete(APP)
+    credentials.remove(settings)

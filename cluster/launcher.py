@@ -21,6 +21,8 @@ from dubbing.jobs import Job
 from dubbing.types import JobResult, Progress
 
 log = logging.getLogger(__name__)
+POOL = "cpu"
+"""All jobs are in one pool, for all take the same: a slot on any node. GPUs belong to the engines, not to jobs."""
 END_S = 10.0
 """How long `close` waits for coordinators that were told to stop."""
 
@@ -57,9 +59,11 @@ class _Run:
 class RayLauncher:
     """Launches jobs as Ray tasks owned by this process: they end when it dies."""
 
-    def __init__(self, settings: Settings) -> None:
-        """`settings` has absolute paths that are valid on every node."""
-        self._settings = settings
+    def __init__(self, settings: Settings, work: Callable[[Job], coordinator.Work] | None = None) -> None:
+        """`settings` has absolute paths that are valid on every node; `work` replaces what is made of a job."""
+        # A coordinator reports to the dispatcher and never touches the database, so it does not learn where that is.
+        known = settings.without_secrets()
+        self._work = work or (lambda job: QueuedJob(job.id, job.request, known))
         self._office: Office | None = None
         self._runs: dict[tuple[str, int], _Run] = {}
         self._gone: list[tuple[str, int, str]] = []
@@ -75,18 +79,18 @@ class RayLauncher:
     # --- the Launcher protocol ----------------------------------------------------------------------------------------
 
     def capacity(self) -> Mapping[str, int]:
-        """Job slots of the nodes that are alive; jobs of both pools would share them, so all jobs are in one pool."""
+        """Job slots of the nodes that are alive."""
         try:
             nodes = ray.nodes()
         except RayError as error:
             log.warning("The nodes of the cluster are not known: %s", error)
             return {}
-        return {"cpu": round(sum(node["Resources"].get("job_slot", 0) for node in nodes if node["Alive"]))}
+        return {POOL: round(sum(node["Resources"].get("job_slot", 0) for node in nodes if node["Alive"]))}
 
     def launch(self, job: Job, epoch: int) -> None:
         """Start the coordinator of a job. Raises ClusterError."""
         try:
-            stream = coordinator.submit(QueuedJob(job.id, job.request, self._settings))
+            stream = coordinator.submit(self._work(job))
         except RayError as error:
             raise ClusterError(detail=f"the job's process could not be started ({error})") from error
         run = _Run(job.id, epoch, stream)
@@ -121,6 +125,8 @@ class RayLauncher:
             log.warning("Some coordinators did not end within %.0f s.", END_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(END_S)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     # --- in the loop --------------------------------------------------------------------------------------------------
 

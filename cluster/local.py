@@ -6,6 +6,7 @@ the functions here.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import os
@@ -23,7 +24,7 @@ from typing import Any
 
 from cluster import processes
 from dubbing.config import Settings
-from dubbing.errors import ClusterError
+from dubbing.errors import ClusterError, ClusterLostError
 
 JOB_SLOTS = 2
 """Jobs that run side by side on a private Ray."""
@@ -34,6 +35,9 @@ OBJECT_STORE_BYTES = 128 * 2**20
 """Audio of lines only; files go by path."""
 CONNECT_S = 3.0
 END_S = 5.0
+WATCH_S = 1.0
+MISSES = 3
+"""So many looks in vain, one after the other, mean that it is gone."""
 PREFIX = "dub-ray-"
 
 _ALWAYS = {
@@ -67,6 +71,8 @@ class RaySession:
         """Seconds of each step of the start."""
         self.folder: Path | None = None
         """Where a private Ray keeps sockets and logs; None when joined."""
+        self.lost = False
+        """Whether its head is gone, so that there is nobody to say goodbye to."""
         self.address = ""
         """host:port where others may join it, once started."""
         self.http = False
@@ -74,6 +80,7 @@ class RaySession:
         self.api = ""
         """A sentence about the speech API; empty where the config has none."""
         self._connected = False
+        self._seen: list[processes.Process] = []
         self._before: dict[str, str | None] = {}
 
     def start(self, engine_args: Mapping[str, Mapping[str, Any]], *, entry: str = "") -> None:
@@ -117,7 +124,9 @@ class RaySession:
         """End a private Ray and everything it started, or leave a joined one. Returns where the logs were kept."""
         import ray  # noqa: PLC0415
 
-        mine = processes.of_folder(self.folder) if self.folder else []
+        mine = [*self._seen, *(processes.of_folder(self.folder) if self.folder else [])]
+        if self.lost:
+            processes.end(mine, 0)  # what is left of it would go on for a minute, and so would our own goodbye
         if self.owned or self._connected:
             ray.shutdown()
         processes.end(mine, END_S)
@@ -131,6 +140,29 @@ class RaySession:
             else:
                 os.environ[key] = value
         return kept
+
+    async def until_lost(self) -> None:
+        """Return never. Raises ClusterLostError once Ray's head, or the node of this process, is gone."""
+        misses = 0
+        while misses < MISSES:
+            await asyncio.sleep(WATCH_S)
+            misses = 0 if await asyncio.to_thread(self._answers) else misses + 1
+        self.lost = True
+        raise ClusterLostError(address=self.address)
+
+    def _answers(self) -> bool:
+        import ray  # noqa: PLC0415
+
+        try:
+            _check_reachable(self.address)
+        except ClusterError:
+            return False
+        me = ray.get_runtime_context().get_node_id()
+        if not any(node["NodeID"] == me and node["Alive"] for node in ray.nodes()):
+            return False
+        # Remembered, for when the raylet has died its workers are no children of ours any more.
+        self._seen = processes.of_folder(self.folder) if self.folder else []
+        return True
 
     def _prepare(self) -> None:
         if "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":

@@ -113,6 +113,13 @@ class RayRoad:
         await asyncio.shield(self._hosting)  # as in `start`
         return {**await control.info(self._settings), "api": self._session.api}
 
+    async def until_lost(self) -> None:
+        """Return never. Raises ClusterLostError when Ray is gone; `aclose` then waits for nothing of it."""
+        try:
+            await self._session.until_lost()
+        finally:
+            self._failed = self._failed or self._session.lost
+
     async def aclose(self) -> None:
         """Stop our jobs (their `run_job` raises StoppedError); end a Ray we started, leave a joined one as it is."""
         if self._starting is None:
@@ -132,10 +139,10 @@ class RayRoad:
         if self._hosting is None:
             return
         await asyncio.wait({self._hosting})
-        if self._hosting.exception() is None and self._hosting.result():
+        if self._hosting.exception() is None and self._hosting.result() and not self._session.lost:
             from cluster import control  # noqa: PLC0415 - as in `run_job`
 
-            await asyncio.to_thread(control.remove)
+            await asyncio.to_thread(control.remove, self._settings)
         self._hosting = None
 
     async def __aenter__(self) -> RayRoad:

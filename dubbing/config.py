@@ -18,6 +18,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from dubbing.errors import SettingsError
 
 TEST_PREFIX = "DUBBING_TEST_"
+SECRETS = ("database_url", "redis_url")
+"""Addresses that may hold passwords."""
 
 
 class Settings(BaseSettings):
@@ -181,6 +183,14 @@ class Settings(BaseSettings):
         if scheme == "sqlite":
             found["database_url"] = f"sqlite:///{Path(rest).resolve()}"
         return self.model_copy(update=found)
+
+    def secrets(self) -> dict[str, str | None]:
+        """The values that must not be shown or handed to who does not need them."""
+        return {name: getattr(self, name) for name in SECRETS}
+
+    def without_secrets(self) -> Settings:
+        """The same settings for processes that touch neither the database nor Redis."""
+        return self.model_copy(update=dict.fromkeys(SECRETS))
 
     @classmethod
     def settings_customise_sources(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from dubbing.demand import demand
 from dubbing.errors import DubbingError, StoreError
 from dubbing.failpoints import reach
 from dubbing.jobs import POOLS, WAITING, Ask, Job
@@ -81,7 +82,7 @@ class Run:
 
 
 class Dispatcher:
-    """The loop. `heartbeat`, `report` and `stop` may be called from any thread, everything else from the loop's."""
+    """The loop. `heartbeat`, `report`, `demand` and `stop` may be called from any thread, all else from the loop's."""
 
     def __init__(
         self,
@@ -129,6 +130,11 @@ class Dispatcher:
     def queue_name(self) -> str:
         """The queue in use: redis or local."""
         return self._keep.queue.name
+
+    def demand(self, pool: str) -> int:
+        """Slots of a pool its jobs could use now; while it stands by, those of its running jobs. Raises StoreError."""
+        backlog = self._store.backlog(pool, self._name)
+        return demand(backlog, self._store.settings(), pool) if self._keep.active else backlog.mine
 
     def run(self) -> None:
         """Dispatch until `stop`. Raises DispatcherHeldError and StoreError at the start only."""
@@ -303,6 +309,8 @@ class Dispatcher:
             self._end(run, self._store.stopped)
         elif now - max(run.index_at, run.row_at) >= self._times.fence:
             self._drop(run, "its lease could not be renewed")
+            if now - run.heard_at >= self._times.fence:
+                self._store.disown(self._fence(run))
         elif now - run.moved_at >= self._times.stall:
             self._launcher.cancel(run.job.id, run.job.epoch, force=True)
             self._end(run, lambda fence: self._store.crash(fence, "it made no progress", only_expired=False))

@@ -253,6 +253,12 @@ class ClusterError(MachineError):
     code, hint, retryable, exit_code = "cluster", "Try `--in-process`, or see the log named below.", True, 4
 
 
+class ClusterLostError(ClusterError):
+    """The Ray at {address} is gone."""
+
+    code, hint = "cluster_lost", "Start it again and repeat the command: no job is lost, finished lines are kept."
+
+
 # --- the work itself ----------------------------------------------------------------------------------------------
 
 
@@ -326,7 +332,7 @@ class NameTakenError(DubbingError):
 
 
 class PoisonJobError(WorkError):
-    """The job crashed its runner {count} times and was put aside."""
+    """{what} died {count} times during the job, which was put aside."""
 
     code, hint = "poison_job", "`dub retry` runs it again once the cause is mended; the job's log holds the details."
 

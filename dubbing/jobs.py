@@ -19,6 +19,8 @@ MAX_COST = 10_000
 MAX_ATTEMPTS = 5
 MAX_CRASHES = 3
 """A job that took its runner down this often is put aside."""
+MAX_ORPHANED = 10
+"""So is a job that was running at the death of this many dispatchers; more, for most of its company is innocent."""
 BACKOFF_FIRST_MS = 10_000
 BACKOFF_LONGEST_MS = 600_000
 JITTER = 0.2
@@ -96,11 +98,13 @@ class Job:
     max_attempts: int
     crash_count: int
     """Runs that ended with the death of their runner."""
+    orphan_count: int
+    """Runs that ended with the death of their dispatcher."""
     run_at_ms: int
     """Not before this time; 0 means at once."""
     lease_until_ms: int
     owner: str
-    """Dispatcher that runs it; empty when nobody does."""
+    """Dispatcher that runs it; empty when nobody does, or when a running job fell silent."""
     asked: Ask | None
     """What the user asked of a running job."""
     request: Mapping[str, Any]
@@ -148,6 +152,6 @@ def retry_at(*, retryable: bool, attempt: int, max_attempts: int, now_ms: int, j
     return now_ms + round(wait * (1 - JITTER + 2 * JITTER * draw))
 
 
-def is_dead(crash_count: int) -> bool:
-    """Whether a job has crashed its runner too often to be run again by itself."""
-    return crash_count >= MAX_CRASHES
+def is_dead(crash_count: int, orphan_count: int) -> bool:
+    """Whether a job took its runner, or its dispatcher, down too often to be run again by itself."""
+    return crash_count >= MAX_CRASHES or orphan_count >= MAX_ORPHANED

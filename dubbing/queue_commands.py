@@ -45,7 +45,7 @@ async def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
             if facts["api"]:
                 sys.stdout.write(f"dub serve: {facts['api']}\n")
         sys.stdout.flush()
-        await stop.wait()
+        await _unless(stop, road.until_lost())
         sys.stderr.write("dub serve: stopping; running jobs go back in line\n")
     finally:
         await road.aclose()

@@ -101,7 +101,7 @@ class Reconciler:
             if one_machine:
                 # We hold the lock of whoever ran these jobs, so he is gone, and nobody needs to wait for his leases.
                 for job in self.store.running():
-                    self.store.crash(self.fence(job), "its dispatcher ended", only_expired=False)
+                    self._abandoned(job, only_expired=False)
             self.rebuild()
         elif self.charge.backend != "redis":
             self.take_charge("redis")
@@ -318,9 +318,18 @@ class Reconciler:
             if job is None or job.state is not State.RUNNING or job.epoch != lease.token:
                 self.settle(lease.job_id, lease.token)
                 continue
-            back = self.store.crash(self.fence(job), f"the lease of {job.owner} expired")
+            back = self._abandoned(job, only_expired=True)
             reach("reclaim.stored")
             if back is not None:
-                log.warning("Job %s was taken back from %s and is %s.", job.id, job.owner, back.state.value)
+                log.warning("Job %s was taken back from %s and is %s.", job.id, job.owner or "itself", back.state.value)
                 self.left(back, lease.token)
                 reach("reclaim.requeued")
+
+    def _abandoned(self, job: Job, *, only_expired: bool) -> Job | None:
+        """Put a job back that nobody runs any more.
+
+        A dispatcher that lives disowns a run it hears nothing of, so what is still owned lost its dispatcher.
+        """
+        if job.owner:
+            return self.store.orphan(self.fence(job), f"its dispatcher {job.owner} ended", only_expired=only_expired)
+        return self.store.crash(self.fence(job), "its process fell silent", only_expired=only_expired)

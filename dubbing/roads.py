@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,6 +37,10 @@ class Road(Protocol):
         """Have jobs of the queue run until `aclose`; what the dispatcher says of itself (queue, reason, slots, ...)."""
         ...
 
+    async def until_lost(self) -> None:
+        """Return never; raises when what the jobs run on is gone."""
+        ...
+
     async def aclose(self) -> None:
         """Leave nothing running that was started here."""
         ...
@@ -59,6 +64,10 @@ class LocalRoad:
     async def host_queue(self) -> Mapping[str, Any]:
         """Raises ClusterError: the queue's jobs run on Ray."""
         raise ClusterError(detail="the queue's jobs run on Ray, not in this process")
+
+    async def until_lost(self) -> None:
+        """This process cannot lose itself."""
+        await asyncio.Event().wait()
 
     def engines(self, job: Job) -> Engines:
         """Clients of the job's engines, loaded once."""

@@ -8,7 +8,7 @@ from dubbing.config import Settings
 from dubbing.store.access import AccessRows, ApiKey, Audited, Invite, Session
 from dubbing.store.database import Clock
 from dubbing.store.people import User
-from dubbing.store.queue_rows import Backend, InCharge, QueueRows
+from dubbing.store.queue_rows import Backend, Backlog, InCharge, QueueRows
 from dubbing.store.requests import Event
 from dubbing.store.runs import Fence, RunRows
 
@@ -16,6 +16,7 @@ __all__ = [
     "ApiKey",
     "Audited",
     "Backend",
+    "Backlog",
     "Event",
     "Fence",
     "InCharge",

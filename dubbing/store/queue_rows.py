@@ -26,6 +26,18 @@ class InCharge:
     """Dispatcher that made the last change."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Jobs of a pool that run, or could start now if there were slots without end."""
+
+    waiting: Mapping[str, int]
+    """User id -> jobs in line; delayed ones whose time has not come are none."""
+    running: Mapping[str, int]
+    """User id -> running jobs, whoever runs them: they count towards his cap."""
+    mine: int
+    """Running jobs of the dispatcher that asks."""
+
+
 class QueueRows(Database):
     """Reading for the dispatcher, which sees the jobs of everybody."""
 
@@ -68,6 +80,30 @@ class QueueRows(Database):
         with self.read() as connection:
             rows = connection.execute(text("SELECT state, count(*) AS jobs FROM job GROUP BY state"))
             return {row.state: row.jobs for row in rows}
+
+    def backlog(self, pool: str, owner: str) -> Backlog:
+        """What runs and what could start in a pool, for `demand` of the dispatcher `owner`."""
+        with self.read() as connection:
+            facts = {"pool": pool, "owner": owner, "now": self.now_ms(connection)}
+            waiting = connection.execute(
+                text(
+                    f"SELECT user_id, count(*) AS jobs FROM job WHERE {WAITING_SQL} AND pool = :pool"
+                    " AND run_at_ms <= :now GROUP BY user_id"
+                ),
+                facts,
+            ).all()
+            running = connection.execute(
+                text(
+                    "SELECT user_id, count(*) AS jobs, sum(CASE WHEN owner = :owner THEN 1 ELSE 0 END) AS mine"
+                    " FROM job WHERE state = 'running' AND pool = :pool GROUP BY user_id"
+                ),
+                facts,
+            ).all()
+        return Backlog(
+            {row.user_id: row.jobs for row in waiting},
+            {row.user_id: row.jobs for row in running},
+            sum(row.mine for row in running),
+        )
 
     def in_charge(self) -> InCharge:
         """Which queue orders the jobs now."""

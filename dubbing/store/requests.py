@@ -252,7 +252,8 @@ class RequestRows(Database):
             text(
                 "UPDATE job SET state = :state, indexed = :indexed, asked = NULL, run_at_ms = 0,"
                 " finished_ms = :finished, attempt = CASE WHEN :fresh = 1 THEN 0 ELSE attempt END,"
-                " crash_count = CASE WHEN :fresh = 1 THEN 0 ELSE crash_count END WHERE id = :id"
+                " crash_count = CASE WHEN :fresh = 1 THEN 0 ELSE crash_count END,"
+                " orphan_count = CASE WHEN :fresh = 1 THEN 0 ELSE orphan_count END WHERE id = :id"
             ),
             {
                 "state": state.value,

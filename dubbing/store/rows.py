@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Row, text
 from dubbing.jobs import Job, State
 
 JOB_COLUMNS = (
-    "id, seq, user_id, pool, priority, cost, state, epoch, attempt, max_attempts, crash_count, run_at_ms, "
-    "lease_until_ms, owner, asked, request, progress, result, error, created_ms, started_ms, finished_ms, shared"
+    "id, seq, user_id, pool, priority, cost, state, epoch, attempt, max_attempts, crash_count, orphan_count, "
+    "run_at_ms, lease_until_ms, owner, asked, request, progress, result, error, created_ms, started_ms, finished_ms, "
+    "shared"
 )
 WAITING_SQL = "state IN ('pending', 'delayed')"
 

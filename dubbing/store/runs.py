@@ -106,16 +106,35 @@ class RunRows(RequestRows):
 
         With `only_expired` the lease in the row must be past; the owner of a run may say so without waiting.
         """
+        return self._take_back(fence, detail, only_expired, crashes=1)
+
+    def orphan(self, fence: Fence, detail: str, *, only_expired: bool = True) -> Job | None:
+        """Take a job back whose dispatcher died, which is no crash of the job's; it is dead after ten such deaths.
+
+        `only_expired` as in `crash`; whoever knows the dispatcher dead need not wait.
+        """
+        return self._take_back(fence, detail, only_expired, orphaned=1)
+
+    def _take_back(
+        self, fence: Fence, detail: str, only_expired: bool, *, crashes: int = 0, orphaned: int = 0
+    ) -> Job | None:
         with self.write() as connection:
-            now = self.now_ms(connection)
             job = self._locked(connection, fence.job_id)
-            if only_expired and job.lease_until_ms >= now:
+            if only_expired and job.lease_until_ms >= self.now_ms(connection):
                 return None
-            crashes = job.crash_count + 1
-            error: DubbingError | None = PoisonJobError(count=crashes, detail=detail) if is_dead(crashes) else None
+            counts = {"crash_count": job.crash_count + crashes, "orphan_count": job.orphan_count + orphaned}
+            error: DubbingError | None = None
+            if is_dead(**counts):
+                what, count = ("Its process", "crash_count") if crashes else ("The dispatcher", "orphan_count")
+                error = PoisonJobError(what=what, count=counts[count], detail=detail)
             state = _asked_state(job) or (State.PENDING if error is None else State.FAILED)
             kept = {} if error is None else {"error": as_json({**error.as_dict(), "detail": detail})}
-            return self._leave(connection, fence, state, why=detail, crash_count=crashes, run_at_ms=0, **kept)
+            return self._leave(connection, fence, state, why=detail, run_at_ms=0, **counts, **kept)
+
+    def disown(self, fence: Fence) -> bool:
+        """Note that the run itself fell silent, not its dispatcher; False when it is not ours any more."""
+        with self.write() as connection:
+            return changed(connection, f"UPDATE job SET owner = '' WHERE {_FENCED}", fence.facts())
 
     def put_back(self, fence: Fence, *, wait_ms: int) -> Job | None:
         """Return a job that could not be launched; this is no attempt of the job's."""

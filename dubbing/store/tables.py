@@ -74,6 +74,7 @@ class JobRow(SQLModel, table=True):
     attempt: int = Field(default=0, sa_column=_flag())
     max_attempts: int = Field(sa_column=Column(Integer, nullable=False))
     crash_count: int = Field(default=0, sa_column=_flag())
+    orphan_count: int = Field(default=0, sa_column=_flag())
     run_at_ms: int = Field(default=0, sa_column=_big())
     lease_until_ms: int = Field(default=0, sa_column=_big())
     owner: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))

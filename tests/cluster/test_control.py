@@ -4,139 +4,44 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from conftest import eventually, write_config
+from cluster_support import eventually
+from served import ROOT_USER, Served, begin, tone
 
-from dubbing import config, orders
-from dubbing.config import Settings
-from dubbing.intake import Intake
-from dubbing.jobs import TERMINAL, Actor, Job, State
-from dubbing.queue.choose import choose_queue
-from dubbing.store import Store, open_store
-from dubbing.types import DubRequest
+from dubbing.jobs import State
 from tests.e2e import jobs as media
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-FAKES = {kind: name for kind, name in media.FAKES.items() if kind != "align"}
-LINE_MS = 150
-"""What fake-speak takes for a line."""
+DRAFT: dict[str, dict[str, Any]] = {
+    "transcribe": {"pocketsphinx": {}},
+    "translate": {"apertium": {}},
+    "speak": {"espeak-ng": {}},
+}
 RUNNING_S = 1.0
 ENGINE_FREE_S = 2.0
 FFMPEG_GONE_S = 3.0
-ROOT_USER = Actor("test", "admin")
-
-
-@dataclass
-class Served:
-    """A running `dub serve`, and the same store and queue from outside."""
-
-    settings: Settings
-    env: dict[str, str]
-    store: Store
-    intake: Intake
-    calls: Path
-    folder: Path
-    process: subprocess.Popen[str]
-
-    def user(self, name: str) -> Actor:
-        return self.store.add_user(name).actor
-
-    def submit(self, actor: Actor, source: Path, **options: Any) -> Job:
-        translations = options.pop("translations", {})
-        engines = options.pop("engines", FAKES)
-        request = DubRequest(source, ("es",), self.settings.output_dir, engines=engines, translations=translations)
-        return self.intake.submit(actor, orders.to_json(request), targets=["es"], **options)[0]
-
-    def talk(self, actor: Actor, name: str, lines: int, **options: Any) -> Job:
-        """A job of that many lines, `LINE_MS` each, whose words are given."""
-        source, subtitles = tone(self.folder / f"{name}.wav", lines + 1), self.folder / f"{name}.srt"
-        cues = [(1000 * n, 1000 * n + 900, f"{name} line {n}") for n in range(lines)]
-        subtitles.write_text(media.srt(cues))
-        return self.submit(actor, source, translations={"es": subtitles}, **options)
-
-    def state(self, job: Job) -> State:
-        return self.store.job(ROOT_USER, job.id).state
-
-    def ended(self, *jobs: Job, within_s: float = 60.0) -> list[State]:
-        eventually(lambda: all(self.state(job) in TERMINAL for job in jobs), within_s)
-        return [self.state(job) for job in jobs]
-
-    def done_lines(self, name: str) -> list[str]:
-        manifest = self.settings.output_dir / name / ".work" / "es" / "speak.jsonl"
-        return manifest.read_text().splitlines() if manifest.exists() else []
-
-    def spoken(self, name: str) -> Counter[str]:
-        calls = self.calls.read_text().splitlines() if self.calls.exists() else []
-        return Counter(text for call in calls if (text := json.loads(call)["text"]).startswith(f"{name} "))
-
-    def events(self, *jobs: Job) -> list[tuple[str, str]]:
-        """(job id, kind) of what happened to these jobs, in order."""
-        ids = {job.id for job in jobs}
-        found = self.store.events(ROOT_USER, limit=100_000)
-        return [(event.job_id, event.kind) for event in found if event.job_id in ids]
-
-    def dispatcher_pid(self) -> int:
-        found = re.search(r"-(\d+)-[0-9a-f]{8}$", self.store.in_charge().holder)
-        assert found
-        return int(found[1])
-
-    def dub(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dubbing.cli", *map(str, arguments)]
-        return subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=120)
-
-
-def tone(path: Path, seconds: float) -> Path:
-    """A tone whose pitch differs by name, so that every file is a source of its own."""
-    hertz = 200 + sum(path.stem.encode()) * 7 % 601 + len(path.stem)
-    wave = f"sine=frequency={hertz}:duration={seconds}"
-    subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", wave, "-ar", "16000", path], check=True)
-    return path
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, require_program: Any) -> Iterator[Served]:
     for program in ("flite", "apertium", "espeak-ng", "ffmpeg"):
         require_program(program)
-    folder = tmp_path_factory.mktemp("served")
-    calls = folder / "calls.jsonl"
-    engines = {
-        "transcribe": {"fake-transcribe": {}, "pocketsphinx": {}},
-        "translate": {"fake-translate": {}, "apertium": {}},
-        "speak": {"fake-speak": {"item_ms": LINE_MS, "max_batch": 1, "calls_log": str(calls)}, "espeak-ng": {}},
-    }
-    ours = {
-        "DUBBING_OUTPUT_DIR": str(folder / "Output"),
-        "DUBBING_LOG_DIR": str(folder / "logs"),
-        "DUBBING_SERVE_CONFIG": str(write_config(folder / "engines.yaml", engines)),
-        "QUEUE_MODE": "fallback",
-    }
-    env = {**os.environ, **ours, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    with (folder / "serve.log").open("w") as log:
-        command = [sys.executable, "-m", "dubbing.cli", "serve"]
-        process = subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
-    settings = config.load(ours, None, None)
-    store = open_store(settings)
-    choice = choose_queue(settings, now_ms=store.clock_ms())
+    served, told = begin(tmp_path_factory.mktemp("served"), {}, DRAFT)
+    store, process = served.store, served.process
     try:
-        assert process.stdout is not None
-        with process.stdout as said:
-            assert "ready, 2 jobs at once" in said.readline(), (folder / "serve.log").read_text()
-        served = Served(settings, env, store, Intake(store, choice.queue), calls, folder, process)
+        assert "ready, 2 jobs at once" in told
         yield served
         assert process.poll() is None, "dub serve ended by itself"
         unfinished = served.talk(served.user("last"), "unfinished", 100)
@@ -149,11 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, require_program: Any) -> It
         row = store.job(ROOT_USER, unfinished.id)
         assert (row.state.shown, row.attempt, row.crash_count) == ("queued", 0, 0), "a stop should cost the job nothing"
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        choice.close()
-        store.close()
+        served.close()
 
 
 def test_a_draft_dub_goes_through_the_queue_from_submit_to_its_file(served: Served) -> None:
@@ -274,8 +175,9 @@ def test_a_killed_dispatcher_loses_no_job_and_no_finished_line(served: Served) -
 
     assert served.ended(*running, waiting) == [State.DONE] * 3
     assert served.dispatcher_pid() != killed
-    ends = Counter(job_id for job_id, kind in served.events(*running, waiting) if kind in {s.value for s in TERMINAL})
-    assert ends == {job.id: 1 for job in (*running, waiting)}, "every job should have ended exactly once"
+    assert served.ends(*running, waiting) == {job.id: 1 for job in (*running, waiting)}, (
+        "every job should have ended exactly once"
+    )
     for name in names:
         assert len(served.done_lines(name)) == len(set(served.done_lines(name))) == 20, "a line was committed twice"
         again = sum(count - 1 for count in served.spoken(name).values())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster_doubles import english
-from conftest import eventually_async
+from cluster_support import eventually_async
 from pydantic import ValidationError
 
 from cluster.deployments import EngineLoadError, EngineReplica, load_error

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cluster_doubles import english
-from conftest import Cluster, eventually_async, stats
+from cluster_support import Cluster, eventually_async, stats
 from ray import serve
 
 from cluster.clients import ServeClient, open_engines

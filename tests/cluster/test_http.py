@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
-from conftest import API_KEY, Cluster, add_api, stats, write_config
+from cluster_support import API_KEY, Cluster, add_api, stats, write_config
 from ray import serve
 
 from cluster import serving

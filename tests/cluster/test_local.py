@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cluster, python_path, write_config
+from cluster_support import Cluster, python_path, write_config
 
 from cluster import local, processes, serving
 from cluster.road import RayRoad

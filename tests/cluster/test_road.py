@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 from cluster_doubles import SmallJob
-from conftest import Cluster, eventually, eventually_async, stats
+from cluster_support import Cluster, eventually, eventually_async, stats
 from ray import serve
 
 from cluster import processes

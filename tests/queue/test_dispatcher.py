@@ -13,9 +13,9 @@ import pytest
 from workshop import SHORT, FakeLauncher, Workshop, finished
 
 from dubbing import failpoints
-from dubbing.dispatcher import Report
+from dubbing.dispatcher import Dispatcher, Report
 from dubbing.errors import DispatcherHeldError
-from dubbing.jobs import State
+from dubbing.jobs import MAX_ORPHANED, State
 from dubbing.reconcile import Times
 from dubbing.store import Fence
 from tests.services import PostgresServer, RedisServer, missing, postgres_binaries, wait_until
@@ -269,6 +269,8 @@ def test_the_runs_of_a_dead_dispatcher_are_taken_over_by_another(tmp_path: Path,
     heir.start()
     wait_until(lambda: heir.step() or second.started, what="the takeover")
     assert second.started == [(job.id, 2)]
+    row = shop.store.job(shop.ana, job.id)
+    assert (row.attempt, row.crash_count, row.orphan_count) == (0, 0, 1)
     assert shop.store.finish(Fence(job.id, 1, shop.store.in_charge().backend_epoch), {}) is None
     shop.close()
 
@@ -287,8 +289,77 @@ def test_the_successor_of_a_dead_local_dispatcher_resumes_at_once_and_two_are_re
     second.start()
     turn(shop, second)
     assert launcher.started == [(job.id, 1), (job.id, 2)]
-    assert shop.store.job(shop.ana, job.id).crash_count == 1
     shop.close()
+
+
+def lives(shop: Workshop, count: int) -> Iterator[tuple[Dispatcher, FakeLauncher]]:
+    """Dispatchers that die one after the other, each after its first turn; the next one starts at once."""
+    for n in range(count):
+        for choice in shop.choices:
+            choice.close()
+        launcher = FakeLauncher()
+        dispatcher = shop.dispatcher(launcher, f"life{n}")
+        dispatcher.start()
+        turn(shop, dispatcher)
+        yield dispatcher, launcher
+
+
+def test_the_death_of_a_dispatcher_is_no_attempt_and_no_crash_of_its_jobs(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path)
+    job = shop.submit(max_attempts=1)
+    for epoch, (_, launcher) in enumerate(lives(shop, MAX_ORPHANED), 1):
+        assert launcher.started == [(job.id, epoch)]
+        row = shop.store.job(shop.ana, job.id)
+        assert (row.state, row.attempt, row.crash_count) == (State.RUNNING, 0, 0)
+    shop.close()
+
+
+def test_a_job_at_whose_side_ten_dispatchers_died_is_put_aside_and_can_be_retried(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path)
+    poison = shop.submit()
+    for dispatcher, launcher in lives(shop, MAX_ORPHANED + 1):
+        last, started = dispatcher, launcher.started
+    dead = shop.store.job(shop.ana, poison.id)
+    assert started == []
+    assert dead.state is State.FAILED
+    assert dead.error is not None
+    assert dead.error["message"] == "The dispatcher died 10 times during the job, which was put aside"
+    shop.intake.retry(shop.ana, poison.id)
+    turn(shop, last)
+    again = shop.store.job(shop.ana, poison.id)
+    assert (again.state, again.orphan_count) == (State.RUNNING, 0)
+    shop.close()
+
+
+def test_a_job_that_kills_its_process_is_dead_after_three_crashes_whatever_dispatchers_die_between(
+    tmp_path: Path,
+) -> None:
+    shop = Workshop(tmp_path)
+    poison = shop.submit()
+    for dispatcher, launcher in lives(shop, 3):
+        assert [job_id for job_id, _ in launcher.started] == [poison.id]
+        launcher.gone.append((*launcher.started[0], "signal 9"))
+        turn(shop, dispatcher)
+    dead = shop.store.job(shop.ana, poison.id)
+    assert (dead.state, dead.crash_count, dead.orphan_count) == (State.FAILED, 3, 2)
+    assert dead.error is not None
+    assert dead.error["message"] == "Its process died 3 times during the job, which was put aside"
+    shop.close()
+
+
+def test_a_run_that_falls_silent_is_a_crash_of_its_own(shop: Workshop) -> None:
+    launcher = FakeLauncher()
+    dispatcher = shop.dispatcher(launcher)
+    dispatcher.start()
+    silent = shop.submit()
+    turn(shop, dispatcher)
+    for epoch in (1, 2, 3):
+        wait_until(lambda: turn(shop, dispatcher) or (silent.id, epoch) in launcher.started, what="the run")  # noqa: B023
+        turn(shop, dispatcher, SHORT.fence)
+        assert launcher.cancelled[-1] == (silent.id, True)
+        wait_until(lambda: turn(shop, dispatcher, 0.01) or shop.store.job(shop.ana, silent.id).crash_count == epoch)  # noqa: B023
+    dead = shop.store.job(shop.ana, silent.id)
+    assert (dead.state, dead.crash_count, dead.orphan_count) == (State.FAILED, 3, 0)
 
 
 def test_a_dispatcher_that_stops_returns_its_jobs_without_blame(shop: Workshop) -> None:

@@ -57,8 +57,9 @@ def test_jobs_that_failed_together_come_back_at_different_times() -> None:
     assert len(times) > 50
 
 
-def test_a_job_is_dead_after_its_third_crash() -> None:
-    assert [is_dead(n) for n in range(5)] == [False, False, False, True, True]
+def test_a_job_is_dead_after_its_third_crash_or_the_tenth_death_of_its_dispatcher() -> None:
+    assert [is_dead(n, 9) for n in range(5)] == [False, False, False, True, True]
+    assert [is_dead(2, n) for n in (0, 9, 10, 11)] == [False, False, True, True]
 
 
 def test_the_cost_is_minutes_times_targets_and_at_least_one() -> None:

@@ -38,6 +38,19 @@ def test_the_migrations_make_the_tables_the_program_declares(store: Store) -> No
     assert ScriptDirectory.from_config(script).get_current_head() == SCHEMA == store.schema_version()
 
 
+def test_a_database_of_the_first_version_is_brought_up_to_date_with_its_jobs(
+    store: Store, url: str, ana: Actor
+) -> None:
+    job, _ = store.submit(ana, {"source": "a.mp4"})
+    with store.write() as connection:
+        connection.execute(text("ALTER TABLE job DROP COLUMN orphan_count"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    newer = Store(url)
+    assert newer.schema_version() == SCHEMA
+    assert newer.job(ana, job.id) == job
+    newer.close()
+
+
 def test_opening_twice_keeps_the_data(store: Store, url: str, ana: Actor) -> None:
     again = Store(url)
     assert again.user(ana.user_id).name == "ana"

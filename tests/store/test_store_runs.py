@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dubbing.jobs import Actor, State
+from dubbing.jobs import MAX_ORPHANED, Actor, State
 from dubbing.store import Fence, Store
 from dubbing.types import Line
 
@@ -67,6 +67,8 @@ def test_no_write_of_a_stale_run_changes_a_row(store: Store, ana: Actor, running
     assert store.finish(zombie, {}) is None
     assert store.fail(zombie, {"retryable": True}) is None
     assert store.crash(zombie, "gone", only_expired=False) is None
+    assert store.orphan(zombie, "gone", only_expired=False) is None
+    assert store.disown(zombie) is False
     assert store.put_back(zombie, wait_ms=0) is None
     assert store.stopped(zombie) is None
     assert store.save_target(zombie, "es", "done") is False
@@ -143,13 +145,45 @@ def test_a_job_that_kills_its_runner_is_dead_after_exactly_three_crashes(store: 
     assert (seen.state, seen.error["code"]) == (State.FAILED, "poison_job")
 
 
-@pytest.mark.parametrize("end", ["fail", "crash", "put_back"])
+def test_a_job_whose_dispatcher_died_waits_again_and_its_own_crashes_are_counted_apart(
+    store: Store, clock, ana: Actor, running: Started
+) -> None:  # type: ignore[no-untyped-def]
+    job_id, fence = running()
+    assert store.orphan(fence, "d1 ended") is None, "its lease is not past"
+    clock.now += TTL + 1
+    back = store.orphan(fence, "d1 ended")
+    assert back is not None
+    assert (back.state, back.attempt, back.crash_count, back.orphan_count) == (State.PENDING, 0, 0, 1)
+    assert [j.id for j in store.outbox(9)] == [job_id]
+    for n in range(2, MAX_ORPHANED + 1):
+        assert store.take(fence_of(store, job_id), owner="d", ttl_ms=TTL)
+        taken = store.peek(job_id)
+        assert taken is not None
+        back = store.orphan(replace(fence, epoch=taken.epoch), "d ended", only_expired=False)
+        assert back is not None
+        assert back.orphan_count == n
+    assert back.error is not None
+    assert (back.state, back.crash_count, back.error["code"]) == (State.FAILED, 0, "poison_job")
+    again = store.retry(ana, job_id)
+    assert (again.state, again.orphan_count) == (State.PENDING, 0)
+
+
+def test_a_run_that_is_disowned_runs_on_in_its_row_but_nobody_answers_for_it(store: Store, running: Started) -> None:
+    job_id, fence = running()
+    assert store.disown(fence)
+    row = store.peek(job_id)
+    assert row is not None
+    assert (row.state, row.owner, row.epoch) == (State.RUNNING, "", fence.epoch)
+
+
+@pytest.mark.parametrize("end", ["fail", "crash", "orphan", "put_back"])
 def test_a_cancel_is_not_lost_when_the_run_ends_badly(store: Store, ana: Actor, running: Started, end: str) -> None:
     job_id, fence = running()
     store.cancel(ana, job_id)
     ended = {
         "fail": lambda: store.fail(fence, {"retryable": True}),
         "crash": lambda: store.crash(fence, "gone", only_expired=False),
+        "orphan": lambda: store.orphan(fence, "gone", only_expired=False),
         "put_back": lambda: store.put_back(fence, wait_ms=0),
     }[end]()
     assert ended is not None
