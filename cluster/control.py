@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
-import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import serve
@@ -16,7 +15,7 @@ from cluster.deployments import EngineLoadError
 from cluster.launcher import RayLauncher
 from cluster.serving import wait_until_healthy
 from dubbing.config import Settings
-from dubbing.dispatcher import Dispatcher
+from dubbing.dispatcher import Dispatcher, new_name
 from dubbing.errors import ClusterError, DubbingError
 from dubbing.queue.choose import choose_queue
 from dubbing.store import open_store
@@ -33,13 +32,14 @@ INFO_TIMEOUT_S = 30.0
 class Control:
     """Hosts the dispatcher; its loop has a thread of its own, so that health checks are answered at any time."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, engines: Mapping[str, Sequence[str]]) -> None:
+        """`engines`: kind -> names of the engines that are deployed."""
         try:
             self._store = open_store(settings)
             self._choice = choose_queue(settings, now_ms=self._store.clock_ms())
             self._launcher = RayLauncher(settings)
-            name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            self._dispatcher = Dispatcher(self._store, self._choice, self._launcher, name=name)
+            facts = {"engines": engines}
+            self._dispatcher = Dispatcher(self._store, self._choice, self._launcher, name=new_name(), facts=facts)
             self._launcher.report_to(self._dispatcher)
             self._dispatcher.start()
         except DubbingError as error:
@@ -74,7 +74,7 @@ class Control:
         self._store.close()
 
 
-def deploy_unless_deployed(settings: Settings) -> bool:
+def deploy_unless_deployed(settings: Settings, engines: Mapping[str, Sequence[str]]) -> bool:
     """Have the dispatcher run on the head node; False when it did. Raises the error that keeps it from starting."""
     deployed = serve.status().applications.get(APP)
     if deployed is not None and deployed.status in ("RUNNING", "DEPLOYING"):
@@ -88,7 +88,7 @@ def deploy_unless_deployed(settings: Settings) -> bool:
         graceful_shutdown_wait_loop_s=0.1,
         ray_actor_options={"num_cpus": 0.1, "resources": HEAD},
     )
-    target = serve.RunTarget(deployment.bind(settings), name=APP, route_prefix=None)
+    target = serve.RunTarget(deployment.bind(settings, engines), name=APP, route_prefix=None)
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     wait_until_healthy(APP, ours=True)
     return True

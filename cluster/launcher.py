@@ -57,9 +57,9 @@ class _Run:
 class RayLauncher:
     """Launches jobs as Ray tasks owned by this process: they end when it dies."""
 
-    def __init__(self, settings: Settings) -> None:
-        """`settings` has absolute paths that are valid on every node."""
-        self._settings = settings
+    def __init__(self, settings: Settings, work: Callable[[Job], coordinator.Work] | None = None) -> None:
+        """`settings` has absolute paths that are valid on every node; `work` replaces what is made of a job."""
+        self._work = work or (lambda job: QueuedJob(job.id, job.request, settings))
         self._office: Office | None = None
         self._runs: dict[tuple[str, int], _Run] = {}
         self._gone: list[tuple[str, int, str]] = []
@@ -86,7 +86,7 @@ class RayLauncher:
     def launch(self, job: Job, epoch: int) -> None:
         """Start the coordinator of a job. Raises ClusterError."""
         try:
-            stream = coordinator.submit(QueuedJob(job.id, job.request, self._settings))
+            stream = coordinator.submit(self._work(job))
         except RayError as error:
             raise ClusterError(detail=f"the job's process could not be started ({error})") from error
         run = _Run(job.id, epoch, stream)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from cluster.local import RaySession
 from dubbing.config import Settings
 from dubbing.errors import BadInputError, StoppedError
-from dubbing.types import Progress
+from dubbing.types import Job, Progress
 
 
 class RoadJob(Protocol):
@@ -100,6 +101,26 @@ class RayRoad:
         finally:
             self._jobs.discard(following)
 
+    @asynccontextmanager
+    async def host_job(self, job_id: str, job: Job) -> AsyncIterator[None]:
+        """Have one job of the queue run here while the body runs. `job_id` names its row, `job` has every choice made.
+
+        Raises StoreError, QueueDownError.
+        """
+        await self.start()
+        from cluster.lone import LoneDispatcher  # noqa: PLC0415 - as in `run_job`
+
+        lone = await asyncio.to_thread(LoneDispatcher, self._settings, job_id, job, self._session.folder)
+        try:
+            yield
+        except (BadInputError, StoppedError, asyncio.CancelledError):
+            raise
+        except Exception:
+            self._failed = True
+            raise
+        finally:
+            await asyncio.to_thread(lone.close)
+
     async def host_queue(self) -> Mapping[str, Any]:
         """Have a dispatcher run on the head node until `aclose`, unless one runs there; what it says of itself.
 
@@ -107,8 +128,10 @@ class RayRoad:
         """
         await self.start()
         from cluster import control  # noqa: PLC0415 - as in `run_job`
+        from cluster.clients import deployed_engines  # noqa: PLC0415
 
-        self._hosting = asyncio.create_task(asyncio.to_thread(control.deploy_unless_deployed, self._settings))
+        engines = {kind: sorted(names) for kind, names in (await deployed_engines()).items()}
+        self._hosting = asyncio.create_task(asyncio.to_thread(control.deploy_unless_deployed, self._settings, engines))
         await asyncio.shield(self._hosting)  # as in `start`
         return await control.info(self._settings)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 
@@ -44,6 +45,21 @@ class DubbingError(Exception):
 class _Facts(dict[str, Any]):
     def __missing__(self, key: str) -> str:
         return f"<{key}>"
+
+
+def retold(told: Mapping[str, Any]) -> DubbingError:
+    """The error that `as_dict` told of: same code, words and exit code; its facts are part of its words by now."""
+    kind = next((kind for kind in _below(DubbingError) if kind.code == told.get("code")), DubbingError)
+    message, hint = (str(told.get(key, "")).replace("{", "{{").replace("}", "}}") for key in ("message", "hint"))
+    words = {"__doc__": message, "hint": hint, "retryable": bool(told.get("retryable"))}
+    error: DubbingError = type(kind.__name__, (kind,), words)()
+    return error
+
+
+def _below(kind: type[DubbingError]) -> Iterator[type[DubbingError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _below(child)
 
 
 def _rebuild(kind: type[DubbingError], facts: dict[str, Any]) -> DubbingError:
@@ -290,6 +306,19 @@ class PoisonJobError(WorkError):
     """The job crashed its runner {count} times and was put aside."""
 
     code, hint = "poison_job", "`dub retry` runs it again once the cause is mended; the job's log holds the details."
+
+
+class JobStoppedError(DubbingError):
+    """The job {name} was {state} by somebody else."""
+
+    code, hint, exit_code, http_status = "job_stopped", "The same command takes it up again.", 6, 409
+
+
+class ServerLostError(DubbingError):
+    """The server that had the job {name} has not been heard of for {silent_s} s."""
+
+    code, retryable, exit_code, http_status = "server_lost", True, 5, 503
+    hint = "The job stays in the queue: start `dub serve` again, or run the same command to dub it here."
 
 
 # --- the state behind the work ------------------------------------------------------------------------------------

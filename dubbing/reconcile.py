@@ -100,7 +100,9 @@ class Reconciler:
             self.take_charge("local")
             if one_machine:
                 # We hold the lock of whoever ran these jobs, so he is gone, and nobody needs to wait for his leases.
-                for job in self.store.running():
+                # Those inside a `dub run` hold no lock; their jobs are theirs while they live.
+                lone = {dispatcher.name for dispatcher in self.store.present() if not dispatcher.serves}
+                for job in [job for job in self.store.running() if job.owner not in lone]:
                     self.store.crash(self.fence(job), "its dispatcher ended", only_expired=False)
             self.rebuild()
         elif self.charge.backend != "redis":

@@ -7,15 +7,29 @@ from pathlib import Path
 from dubbing.config import Settings
 from dubbing.store.database import Clock
 from dubbing.store.people import User, UserRows
+from dubbing.store.presence import ALIVE_S, BEAT_S, Presence, PresenceRows
 from dubbing.store.queue_rows import Backend, InCharge, QueueRows
 from dubbing.store.requests import Event
 from dubbing.store.runs import Fence, RunRows
 
-__all__ = ["Backend", "Event", "Fence", "InCharge", "Store", "User", "database_file", "open_store"]
+__all__ = [
+    "ALIVE_S",
+    "BEAT_S",
+    "Backend",
+    "Event",
+    "Fence",
+    "InCharge",
+    "Presence",
+    "Store",
+    "User",
+    "database_file",
+    "database_url",
+    "open_store",
+]
 
 
-class Store(UserRows, RunRows, QueueRows):
-    """Users, jobs, runs and the queue's memory over one database. Methods may be called from any thread."""
+class Store(UserRows, RunRows, QueueRows, PresenceRows):
+    """Users, jobs, runs, the queue's memory and its dispatchers over one database. Methods may be called from any thread."""
 
 
 def database_file(settings: Settings) -> Path:
@@ -25,4 +39,9 @@ def database_file(settings: Settings) -> Path:
 
 def open_store(settings: Settings, clock: Clock | None = None) -> Store:
     """Open the database of these settings, making it if needed. Raises StoreError, SchemaError."""
-    return Store(settings.database_url or f"sqlite:///{database_file(settings)}", clock)
+    return Store(database_url(settings), clock)
+
+
+def database_url(settings: Settings) -> str:
+    """The database of these settings."""
+    return settings.database_url or f"sqlite:///{database_file(settings)}"
