@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from cluster.clients import call
 from cluster.deployments import EngineLoadError
@@ -27,6 +31,15 @@ HEAD = {"node:__internal_head__": 0.001}
 """With SQLite the rows lie on the head node's disk."""
 END_S = 15.0
 INFO_TIMEOUT_S = 30.0
+KEEP_S = 2.0
+"""Between two words of a keeper."""
+KEEP_TIMEOUT_S = 10.0
+LOST_S = 60.0
+"""Serve needs a while to replace a dispatcher that died; after this one it is lost."""
+SILENT = (RayError, RayServeException, asyncio.TimeoutError, TimeoutError)
+"""What a lost dispatcher, or a lost Ray, raises."""
+KEEPER_GONE_S = 30.0
+"""A keeper that was silent for so long is replaced by the next one that speaks."""
 
 
 class Control:
@@ -45,6 +58,7 @@ class Control:
         except DubbingError as error:
             raise EngineLoadError(error) from error
         log.info("The queue is %s", self._choice.reason)
+        self._keeper, self._keeper_at = "", 0.0
         self._thread = threading.Thread(target=self._dispatcher.go_on, name="dispatcher", daemon=True)
         self._thread.start()
 
@@ -58,6 +72,15 @@ class Control:
             "slots": dict(self._launcher.capacity()),
             "pid": os.getpid(),
         }
+
+    def keep(self, keeper: str) -> bool:
+        """`keeper`, a `dub serve`, lives; whether it is the one that takes this dispatcher away when it ends."""
+        now = time.monotonic()
+        if not self._keeper or now - self._keeper_at > KEEPER_GONE_S:
+            self._keeper = keeper
+        if keeper == self._keeper:
+            self._keeper_at = now
+        return keeper == self._keeper
 
     def check_health(self) -> None:
         """Raises RuntimeError when the dispatcher's loop ended by a defect; Serve then replaces this process."""
@@ -74,11 +97,11 @@ class Control:
         self._store.close()
 
 
-def deploy_unless_deployed(settings: Settings, engines: Mapping[str, Sequence[str]]) -> bool:
-    """Have the dispatcher run on the head node; False when it did. Raises the error that keeps it from starting."""
+def deploy_unless_deployed(settings: Settings, engines: Mapping[str, Sequence[str]]) -> None:
+    """Have the dispatcher run on the head node, unless it does. Raises the error that keeps it from starting."""
     deployed = serve.status().applications.get(APP)
     if deployed is not None and deployed.status in ("RUNNING", "DEPLOYING"):
-        return False
+        return
     deployment = serve.deployment(Control).options(
         name=NAME,
         num_replicas=1,
@@ -91,7 +114,6 @@ def deploy_unless_deployed(settings: Settings, engines: Mapping[str, Sequence[st
     target = serve.RunTarget(deployment.bind(settings, engines), name=APP, route_prefix=None)
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     wait_until_healthy(APP, ours=True)
-    return True
 
 
 async def info(settings: Settings) -> dict[str, Any]:
@@ -102,6 +124,17 @@ async def info(settings: Settings) -> dict[str, Any]:
     if told["store"] != store.name:
         raise ClusterError(detail=f"the dispatcher of this cluster works for the database {told['store']}")
     return told
+
+
+def is_deployed() -> bool:
+    """Whether a dispatcher is there, or on its way."""
+    return APP in serve.status().applications
+
+
+async def keep(keeper: str) -> bool:
+    """See `Control.keep`. Raises one of SILENT."""
+    kept: bool = await call(serve.get_deployment_handle(NAME, APP).keep, keeper, timeout_s=KEEP_TIMEOUT_S)
+    return kept
 
 
 def remove() -> None:

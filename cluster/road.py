@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any, Protocol
 
 from cluster.local import RaySession
 from dubbing.config import Settings
-from dubbing.errors import BadInputError, StoppedError
+from dubbing.errors import BadInputError, ServerLostError, StoppedError
 from dubbing.types import Job, Progress
 
 
@@ -54,7 +57,10 @@ class RayRoad:
         """
         self._session = RaySession(settings)
         self._settings = settings.absolute()
-        self._hosting: asyncio.Task[bool] | None = None
+        self._hosting: asyncio.Task[None] | None = None
+        self._keeper = False
+        """Whether the dispatcher goes when we go."""
+        self._name = uuid.uuid4().hex
         self._log_dir, self._engine_args, self._entry = log_dir, engine_args, entry
         self._starting: asyncio.Task[None] | None = None
         self._failed = False
@@ -133,7 +139,30 @@ class RayRoad:
         engines = {kind: sorted(names) for kind, names in (await deployed_engines()).items()}
         self._hosting = asyncio.create_task(asyncio.to_thread(control.deploy_unless_deployed, self._settings, engines))
         await asyncio.shield(self._hosting)  # as in `start`
-        return await control.info(self._settings)
+        told = await control.info(self._settings)
+        self._keeper = await control.keep(self._name)
+        return told
+
+    async def keep_queue(self) -> None:
+        """Look after the dispatcher of `host_queue`, and deploy it again when its host took it away.
+
+        Raises ServerLostError when it, or Ray, has not answered for a while.
+        """
+        from cluster import control  # noqa: PLC0415 - as in `run_job`
+
+        heard_at = time.monotonic()
+        while True:
+            await asyncio.sleep(control.KEEP_S)
+            try:
+                self._keeper = await control.keep(self._name)
+                heard_at = time.monotonic()
+            except control.SILENT as error:
+                if (silent_s := time.monotonic() - heard_at) > control.LOST_S:
+                    self._keeper, self._failed = False, True
+                    raise ServerLostError(what="The dispatcher on this Ray", silent_s=round(silent_s)) from error
+                with contextlib.suppress(*control.SILENT):
+                    if not await asyncio.to_thread(control.is_deployed):
+                        await self.host_queue()
 
     async def aclose(self) -> None:
         """Stop our jobs (their `run_job` raises StoppedError); end a Ray we started, leave a joined one as it is."""
@@ -150,11 +179,11 @@ class RayRoad:
         self.kept_logs = await asyncio.to_thread(self._session.stop, self._log_dir if failed else None)
 
     async def _end_hosting(self) -> None:
-        """Remove the dispatcher if we deployed it."""
+        """Remove the dispatcher if it is ours to remove."""
         if self._hosting is None:
             return
         await asyncio.wait({self._hosting})
-        if self._hosting.exception() is None and self._hosting.result():
+        if self._keeper:
             from cluster import control  # noqa: PLC0415 - as in `run_job`
 
             await asyncio.to_thread(control.remove)

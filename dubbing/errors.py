@@ -315,10 +315,17 @@ class JobStoppedError(DubbingError):
 
 
 class ServerLostError(DubbingError):
-    """The server that had the job {name} has not been heard of for {silent_s} s."""
+    """{what} has not been heard of for {silent_s} s."""
 
     code, retryable, exit_code, http_status = "server_lost", True, 5, 503
-    hint = "The job stays in the queue: start `dub serve` again, or run the same command to dub it here."
+    hint = "Jobs stay in the queue: start `dub serve` again; or give the same `dub run` again to dub here."
+
+
+class RayLostError(DubbingError):
+    """Ray went away, and `dub serve` with it (exit code {status})."""
+
+    code, retryable, exit_code, http_status = "ray_lost", True, 5, 503
+    hint = "Jobs stay in the queue. Start Ray again if it is not the server's own, then `dub serve`."
 
 
 # --- the state behind the work ------------------------------------------------------------------------------------

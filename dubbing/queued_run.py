@@ -181,7 +181,7 @@ class _Order:
         if self._heard_at is None:
             return False
         if now - self._heard_at > LOST_S:
-            raise ServerLostError(name=self.row.id[:8], silent_s=round(now - self._heard_at))
+            raise ServerLostError(what="The server that was handed the job", silent_s=round(now - self._heard_at))
         return True
 
     def _say_what_holds_it(self) -> None:

@@ -39,6 +39,10 @@ class Road(Protocol):
         """Have jobs of the queue run until `aclose`; what the dispatcher says of itself (queue, reason, slots, ...)."""
         ...
 
+    async def keep_queue(self) -> None:
+        """Look after the dispatcher until cancelled. Raises ServerLostError when it or its cluster is lost."""
+        ...
+
     async def aclose(self) -> None:
         """Leave nothing running that was started here."""
         ...
@@ -69,6 +73,10 @@ class LocalRoad:
     async def host_queue(self) -> Mapping[str, Any]:
         """Raises ClusterError: the queue's jobs run on Ray."""
         raise ClusterError(detail="the queue's jobs run on Ray, not in this process")
+
+    async def keep_queue(self) -> None:
+        """Raises ClusterError, as `host_queue`."""
+        await self.host_queue()
 
     def engines(self, job: Job) -> Engines:
         """Clients of the job's engines, loaded once."""
