@@ -38,7 +38,7 @@ LOST_S = 60.0
 """Serve needs a while to replace a dispatcher that died; after this one it is lost."""
 SILENT = (RayError, RayServeException, asyncio.TimeoutError, TimeoutError)
 """What a lost dispatcher, or a lost Ray, raises."""
-KEEPER_GONE_S = 30.0
+KEEPER_GONE_S = 15.0
 """A keeper that was silent for so long is replaced by the next one that speaks."""
 
 

@@ -217,10 +217,11 @@ class _Order:
         except asyncio.CancelledError:
             await self._pause()
             raise
-        except DubbingError as error:
+        except BaseException as error:
             if self._ours and self._at.store.job(ADMIN, self.row.id).state in WAITING:
-                self._at.intake.cancel(ADMIN, self.row.id)
-            error.details = self.job.folder / "job.log"  # type: ignore[attr-defined]
+                self._at.intake.cancel(ADMIN, self.row.id)  # nobody waits for it any more
+            if isinstance(error, DubbingError):
+                error.details = self.job.folder / "job.log"  # type: ignore[attr-defined]
             raise
 
     async def _host(self) -> None:

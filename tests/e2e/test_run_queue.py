@@ -183,7 +183,7 @@ def test_it_is_told_what_is_before_it_and_what_holds_it(shell: Shell, server: Se
     first = shell.dub("submit", film, "--to", "ca")[1].strip()
     process = shell.start("run", film, "--to", "es")
     wait_until(lambda: len(server.jobs()) == 2, 60, "the second job")
-    out, errors = ask_to_stop(process)
+    _, errors = ask_to_stop(process)
 
     assert process.returncode == 130, errors
     assert "1 job before it" in errors
@@ -246,7 +246,7 @@ def test_a_job_that_somebody_else_stops_ends_the_command(
     wait_until(lambda: server.running, 60, "the job's start")
     (job,) = server.jobs()
     assert shell.dub(what, job.id)[0] == 0
-    out, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 6
     assert f"The job {job.id[:8]} was {state} by somebody else" in errors
