@@ -132,6 +132,7 @@ def queue(arguments: argparse.Namespace, settings: Settings) -> int:
         facts: dict[str, Any] = {
             "reason": at.choice.reason,
             "in_charge": {"queue": charge.backend, "dispatcher": charge.holder},
+            "alive": [one.name for one in at.store.present() if one.serves],
             "jobs": at.store.counts(),
             "settings": at.store.settings(),
             "warnings": list(at.choice.warnings),
@@ -141,6 +142,7 @@ def queue(arguments: argparse.Namespace, settings: Settings) -> int:
         return 0
     sys.stdout.write(f"{facts['reason']}\n")
     sys.stdout.write(f"in charge: {charge.backend} ({charge.holder or 'no dispatcher has run yet'})\n")
+    sys.stdout.write(f"alive: {', '.join(facts['alive']) or 'no dispatcher; `dub serve` starts one'}\n")
     sys.stdout.writelines(f"{state:<20} {count}\n" for state, count in sorted(facts["jobs"].items()))
     sys.stdout.writelines(f"{key} = {value}\n" for key, value in facts["settings"].items())
     return 0

@@ -294,7 +294,9 @@ def test_a_server_that_ends_while_it_has_the_job_is_reported_and_the_job_kept(
 
 
 def test_a_server_that_died_before_is_no_server(shell: Shell, server: Server, film: Path) -> None:
+    assert json.loads(shell.dub("queue", "--json")[1])["alive"] == ["server"]
     server.end()
+    assert "alive: no dispatcher; `dub serve` starts one" in shell.dub("queue")[1]
     server.store.beat("dead", {})
     with server.store.write() as connection:
         connection.exec_driver_sql("UPDATE dispatcher SET beat_ms = beat_ms - 11000")
