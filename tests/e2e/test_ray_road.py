@@ -131,17 +131,6 @@ def test_ctrl_c_stops_ray_and_all_and_the_same_command_resumes(film: Path, tmp_p
     assert [job["state"] for job in rows(tmp_path)] == ["done"], "the same job, not another one"
 
 
-def test_two_commands_at_once_end_both_each_on_its_own_ray(film: Path, tmp_path: Path) -> None:
-    cues = tmp_path / "words.srt"
-    cues.write_text(jobs.srt([(0, 2500, "Good morning, and welcome."), (3000, 5000, "Today we will make some bread.")]))
-    both = [start(tmp_path, film, "--to", tag, "--translation", cues, "--output-dir", tag) for tag in ("es", "ca")]
-    for process in both:
-        _, errors = process.communicate(timeout=180)
-        assert process.returncode == 0, errors
-        assert "no server runs" in errors
-    assert [job["state"] for job in rows(tmp_path)] == ["done", "done"]
-
-
 def test_a_job_whose_command_was_killed_is_taken_over_by_the_same_command(film: Path, tmp_path: Path) -> None:
     process = start(tmp_path, film, "--to", "es")
     assert process.stderr is not None
