@@ -12,7 +12,7 @@ from dubbing import orders, pipeline
 from dubbing.artifacts import JobFolder
 from dubbing.config import Settings
 from dubbing.prepare import prepare
-from dubbing.types import JobResult, Progress
+from dubbing.types import Job, JobResult, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,22 @@ class QueuedJob:
         """
         request = orders.from_json(self.request)
         job = await prepare(request, self.settings, await deployed_engines())
-        with JobFolder(job.folder).lock():
-            engines = await open_engines(job.engines, job.targets)
-            return await pipeline.run(job, engines, RayLeaf(self.job_id), report)
+        return await PreparedJob(self.job_id, job).run(report)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedJob:
+    """A job of the queue with every choice made."""
+
+    job_id: str
+    """Id of the row."""
+    job: Job
+
+    async def run(self, report: Callable[[Progress], None]) -> JobResult:
+        """Run the pipeline. Raises as QueuedJob."""
+        with JobFolder(self.job.folder).lock():
+            engines = await open_engines(self.job.engines, self.job.targets)
+            return await pipeline.run(self.job, engines, RayLeaf(self.job_id), report)
 
 
 def result_data(result: JobResult) -> dict[str, Any]:

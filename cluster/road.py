@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -11,7 +15,8 @@ from typing import Any, Protocol
 from cluster.local import RaySession
 from dubbing.config import Settings
 from dubbing.errors import BadInputError, StoppedError
-from dubbing.types import Progress
+from dubbing.queue_errors import ServerLostError
+from dubbing.types import Job, Progress
 
 
 class RoadJob(Protocol):
@@ -53,7 +58,10 @@ class RayRoad:
         """
         self._session = RaySession(settings)
         self._settings = settings.absolute()
-        self._hosting: asyncio.Task[bool] | None = None
+        self._hosting: asyncio.Task[None] | None = None
+        self._keeper = False
+        """Whether the dispatcher goes when we go."""
+        self._name = uuid.uuid4().hex
         self._log_dir, self._engine_args, self._entry = log_dir, engine_args, entry
         self._starting: asyncio.Task[None] | None = None
         self._failed = False
@@ -100,6 +108,26 @@ class RayRoad:
         finally:
             self._jobs.discard(following)
 
+    @asynccontextmanager
+    async def host_job(self, job_id: str, job: Job) -> AsyncIterator[None]:
+        """Have one job of the queue run here while the body runs. `job_id` names its row, `job` has every choice made.
+
+        Raises StoreError, QueueDownError.
+        """
+        await self.start()
+        from cluster.lone import LoneDispatcher  # noqa: PLC0415 - as in `run_job`
+
+        lone = await asyncio.to_thread(LoneDispatcher, self._settings, job_id, job, self._session.folder)
+        try:
+            yield
+        except (BadInputError, StoppedError, asyncio.CancelledError):
+            raise
+        except Exception:
+            self._failed = True
+            raise
+        finally:
+            await asyncio.to_thread(lone.close)
+
     async def host_queue(self) -> Mapping[str, Any]:
         """Have a dispatcher run on the head node until `aclose`, unless one runs there; what it says of itself.
 
@@ -108,17 +136,48 @@ class RayRoad:
         self._session.http = True  # a `dub run` beside it would want the same port
         await self.start()
         from cluster import control  # noqa: PLC0415 - as in `run_job`
+        from cluster.clients import deployed_engines  # noqa: PLC0415
 
-        self._hosting = asyncio.create_task(asyncio.to_thread(control.deploy_unless_deployed, self._settings))
+        engines = {kind: sorted(names) for kind, names in (await deployed_engines()).items()}
+        self._hosting = asyncio.create_task(asyncio.to_thread(control.deploy_unless_deployed, self._settings, engines))
         await asyncio.shield(self._hosting)  # as in `start`
-        return {**await control.info(self._settings), "api": self._session.api}
+        told = {**await control.info(self._settings), "api": self._session.api}
+        self._keeper = await control.keep(self._name)
+        return told
 
-    async def until_lost(self) -> None:
-        """Return never. Raises ClusterLostError when Ray is gone; `aclose` then waits for nothing of it."""
+    async def keep_queue(self) -> None:
+        """Look after the dispatcher of `host_queue`, and deploy it again when its host took it away.
+
+        Raises ClusterLostError when Ray is gone (`aclose` then waits for nothing of it), ServerLostError when the
+        dispatcher has not answered for a while.
+        """
+        keeping, watching = asyncio.ensure_future(self._keep()), asyncio.ensure_future(self._session.until_lost())
         try:
-            await self._session.until_lost()
+            done, _ = await asyncio.wait({keeping, watching}, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
         finally:
             self._failed = self._failed or self._session.lost
+            keeping.cancel()
+            watching.cancel()
+            await asyncio.gather(keeping, watching, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        from cluster import control  # noqa: PLC0415 - as in `run_job`
+
+        heard_at = time.monotonic()
+        while True:
+            await asyncio.sleep(control.KEEP_S)
+            try:
+                self._keeper = await control.keep(self._name)
+                heard_at = time.monotonic()
+            except control.SILENT as error:
+                if (silent_s := time.monotonic() - heard_at) > control.LOST_S:
+                    self._keeper, self._failed = False, True
+                    raise ServerLostError(what="The dispatcher on this Ray", silent_s=round(silent_s)) from error
+                with contextlib.suppress(*control.SILENT):
+                    if not await asyncio.to_thread(control.is_deployed):
+                        await self.host_queue()
 
     async def aclose(self) -> None:
         """Stop our jobs (their `run_job` raises StoppedError); end a Ray we started, leave a joined one as it is."""
@@ -135,11 +194,11 @@ class RayRoad:
         self.kept_logs = await asyncio.to_thread(self._session.stop, self._log_dir if failed else None)
 
     async def _end_hosting(self) -> None:
-        """Remove the dispatcher if we deployed it."""
+        """Remove the dispatcher if it is ours to remove."""
         if self._hosting is None:
             return
         await asyncio.wait({self._hosting})
-        if self._hosting.exception() is None and self._hosting.result() and not self._session.lost:
+        if self._keeper and not self._session.lost:
             from cluster import control  # noqa: PLC0415 - as in `run_job`
 
             await asyncio.to_thread(control.remove, self._settings)

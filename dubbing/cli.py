@@ -13,6 +13,8 @@ from pathlib import Path
 from dubbing import __version__, config
 from dubbing.errors import DubbingError, StoppedError, UsageError
 
+LOCAL_USER = "local"
+"""Whose jobs those of the command line are when nobody is named."""
 EXIT_CODES = """exit codes:
   0 done   1 internal error   2 usage   3 bad input   4 this machine is not ready   5 server
   6 the job failed   75 try again later   130 interrupted"""
@@ -83,9 +85,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run_options(sub: argparse.ArgumentParser) -> None:
-    sub.description = "Dub a video or audio file. Ctrl-C stops after what is under way; the same command resumes."
+    sub.description = (
+        "Dub a video or audio file: at the running server (`dub serve`) if there is one, else on a Ray of its own. "
+        "Ctrl-C stops after what is under way; the same command resumes."
+    )
     request_options(sub)
-    sub.add_argument("--in-process", action="store_true", help="without Ray, in this process")
+    sub.add_argument("--user", default=LOCAL_USER, metavar="NAME", help=f"whose job it is (default: {LOCAL_USER})")
+    sub.add_argument("--in-process", action="store_true", help="without Ray and queue, in this process")
     sub.add_argument("--yes", action="store_true", help="fetch better models without asking, where licences allow it")
     sub.set_defaults(command=_run)
 

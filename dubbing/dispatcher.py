@@ -6,8 +6,11 @@ A loop without memory that matters: killed at any point, the next one mends what
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +23,7 @@ from dubbing.jobs import POOLS, WAITING, Ask, Job
 from dubbing.queue.base import Claim, Extended
 from dubbing.queue.choose import Choice
 from dubbing.reconcile import Reconciler, Times
-from dubbing.store import Fence, Store
+from dubbing.store import BEAT_S, Fence, Store
 
 log = logging.getLogger(__name__)
 Word = Literal["go on", "cancel", "pause", "fenced"]
@@ -81,6 +84,11 @@ class Run:
     fenced: bool = False
 
 
+def new_name() -> str:
+    """A dispatcher's name that no other process has had: host, pid and something random."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
 class Dispatcher:
     """The loop. `heartbeat`, `report`, `demand` and `stop` may be called from any thread, all else from the loop's."""
 
@@ -92,9 +100,10 @@ class Dispatcher:
         *,
         name: str,
         times: Times | None = None,
+        facts: Mapping[str, Any] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`name` must be new for every process: host, pid and something random."""
+        """`name`: see `new_name`. `facts`: see `Presence`."""
         self._times = times or Times()
         self._keep = Reconciler(store, choice, name=name, times=self._times, monotonic=monotonic)
         self._keep.meanwhile = self._renew_rows_during_rebuild
@@ -103,7 +112,8 @@ class Dispatcher:
         self._runs: dict[str, Run] = {}
         self._reports: deque[Report] = deque()
         self._stopping = threading.Event()
-        self._tick_at = -1e9
+        self._facts = facts or {}
+        self._tick_at = self._beat_at = -1e9
         self._next_due_ms: int | None = None
         self._refused = False
 
@@ -153,6 +163,7 @@ class Dispatcher:
         self._keep.slots = dict(self._launcher.capacity())
         self._keep.start()
         self._keep.queue.wait(0)
+        self._beat()
 
     def stop(self) -> None:
         """End `run` soon."""
@@ -178,6 +189,13 @@ class Dispatcher:
         for run in list(self._runs.values()):
             self._launcher.cancel(run.job.id, run.job.epoch, force=True)
             self._end(run, lambda fence: self._store.put_back(fence, wait_ms=0))
+        self._store.leave(self._name)
+
+    def _beat(self) -> None:
+        """Say that we live."""
+        if self._monotonic() - self._beat_at >= BEAT_S:
+            self._beat_at = self._monotonic()
+            self._store.beat(self._name, self._facts)
 
     def _sleep_s(self) -> float:
         wake_at = self._tick_at + self._times.tick - self._monotonic()
@@ -188,6 +206,7 @@ class Dispatcher:
         return max(0.0, min(wake_at, self._times.tick))
 
     def _tick(self) -> None:
+        self._beat()
         capacity = dict(self._launcher.capacity())
         if capacity != self._keep.slots:
             self._keep.slots = capacity
@@ -343,6 +362,7 @@ class Dispatcher:
 
     def _renew_rows_during_rebuild(self) -> None:
         """A refusal waits for the next tick, which asks who is in charge."""
+        self._beat()
         now = self._monotonic()
         for run in self._alive():
             due = now - run.row_at >= self._times.renew_row

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 
@@ -44,6 +45,21 @@ class DubbingError(Exception):
 class _Facts(dict[str, Any]):
     def __missing__(self, key: str) -> str:
         return f"<{key}>"
+
+
+def retold(told: Mapping[str, Any]) -> DubbingError:
+    """The error that `as_dict` told of: same code, words and exit code; its facts are part of its words by now."""
+    kind = next((kind for kind in _below(DubbingError) if kind.code == told.get("code")), DubbingError)
+    message, hint = (str(told.get(key, "")).replace("{", "{{").replace("}", "}}") for key in ("message", "hint"))
+    words = {"__doc__": message, "hint": hint, "retryable": bool(told.get("retryable"))}
+    error: DubbingError = type(kind.__name__, (kind,), words)()
+    return error
+
+
+def _below(kind: type[DubbingError]) -> Iterator[type[DubbingError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _below(child)
 
 
 def _rebuild(kind: type[DubbingError], facts: dict[str, Any]) -> DubbingError:
@@ -356,26 +372,6 @@ class BackupError(StoreError):
     """The backup {name} cannot be used: {detail}."""
 
     code, hint = "backup", "`dub restore FILE --check` says what a backup holds."
-
-
-class QueueDownError(MachineError):
-    """The queue at {address} does not answer: {detail}."""
-
-    code, retryable, exit_code = "queue_down", True, 75
-    hint = "Start Redis again; submitted jobs are kept and start then."
-
-
-class QueueSetupError(MachineError):
-    """The Redis at {address} cannot hold the queue: {detail}."""
-
-    code, hint = "queue_setup", "{fix}"
-
-
-class DispatcherHeldError(MachineError):
-    """Another dispatcher holds {lock} ({holder})."""
-
-    code, retryable, exit_code = "dispatcher_held", True, 75
-    hint = "Only one dispatcher may run without Redis; stop the other first."
 
 
 class StoppedError(DubbingError):

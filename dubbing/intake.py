@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dubbing.errors import ForbiddenError, QueueDownError, UsageError
+from dubbing.errors import ForbiddenError, UsageError
 from dubbing.failpoints import reach
 from dubbing.jobs import WAITING, Actor, Job
 from dubbing.queue.base import Field, JobQueue, Put, Scope, setting, ticket_of
+from dubbing.queue_errors import QueueDownError
 from dubbing.store import InCharge, Store
 
 

@@ -105,7 +105,7 @@ def status(arguments: argparse.Namespace, settings: Settings) -> int:
         _print_json(facts)
         return 0
     sys.stdout.write(f"{facts['id']}  {facts['state']}  {facts['source']} -> {', '.join(facts['targets'])}\n")
-    for progress in _stages(facts["progress"]):
+    for progress in stages_of(facts["progress"]):
         sys.stdout.write(f"  {progress.stage.value} {progress.target or ''}  {progress.done}/{progress.total}\n")
     _print_end(facts)
     return 0
@@ -149,7 +149,7 @@ def watch(arguments: argparse.Namespace, settings: Settings) -> int:
             job = at.store.job(ADMIN, job.id)
             for event in at.store.events(ADMIN, after=seen, job_id=job.id):
                 seen = event.id
-                for progress in _stages(event.data if event.kind == "progress" else None):
+                for progress in stages_of(event.data if event.kind == "progress" else None):
                     printer(progress)
             if job.state.shown != said:
                 said = job.state.shown
@@ -193,7 +193,8 @@ def _facts(at: Desk, job: Job) -> dict[str, Any]:
     }
 
 
-def _stages(progress: Mapping[str, Any] | None) -> list[Progress]:
+def stages_of(progress: Mapping[str, Any] | None) -> list[Progress]:
+    """The stages in the progress of a row or an event."""
     stages = (progress or {}).get("stages", ())
     return [Progress(**{**stage, "stage": Stage(stage["stage"])}) for stage in stages]
 

@@ -10,9 +10,6 @@ from typing import Any
 
 from dubbing.config import Settings
 
-LOCAL_USER = "local"
-"""Who submits from the command line when nobody is named."""
-
 
 class _Later:
     """A command that is imported when it is called."""
@@ -85,7 +82,9 @@ def _submit(commands: Any) -> None:
     )
     cli.request_options(sub)
     sub.add_argument("--priority", type=int, default=50, metavar="N", help="0 to 100, higher runs first (default: 50)")
-    sub.add_argument("--user", default=LOCAL_USER, metavar="NAME", help=f"whose job it is (default: {LOCAL_USER})")
+    sub.add_argument(
+        "--user", default=cli.LOCAL_USER, metavar="NAME", help=f"whose job it is (default: {cli.LOCAL_USER})"
+    )
     sub.add_argument(
         "--at", type=moment, metavar="TIME", help="start not before HH:MM, or YYYY-MM-DDTHH:MM, local time"
     )

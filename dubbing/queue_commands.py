@@ -6,30 +6,71 @@ import argparse
 import asyncio
 import json
 import logging
+import multiprocessing
+import os
 import signal
 import sys
+from multiprocessing.connection import Connection
 from typing import Any
 
 from dubbing import roads
 from dubbing.config import Settings
-from dubbing.errors import UsageError
+from dubbing.errors import StoppedError, UsageError
 from dubbing.job_commands import ADMIN, Desk, desk
 from dubbing.queue.base import Scope
+from dubbing.queue_errors import RayLostError
 from dubbing.store import backup as copies
 from dubbing.store import database_file
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Start or join Ray with the engines of the serve config, and run the queue's jobs until Ctrl-C or SIGTERM."""
+    """Start or join Ray with the engines of the serve config, and run the queue's jobs until Ctrl-C or SIGTERM.
+
+    In a process of its own: Ray ends the process that uses it without a word when it goes away.
+    """
+    if multiprocessing.parent_process() is None:
+        return _supervise(["serve", *(["--json"] if arguments.json else [])])
     logging.getLogger("dubbing").setLevel(logging.INFO)
     asyncio.run(_serve(arguments, settings))
     return 0
+
+
+def _supervise(arguments: list[str]) -> int:
+    """Run the command in a child, which gets our signals, and ends when we do. Raises RayLostError."""
+    context = multiprocessing.get_context("spawn")
+    told, tell = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(arguments, tell))
+
+    asked: list[int] = []
+
+    def forward(number: int, _: object) -> None:
+        asked.append(number)
+        if child.pid is not None and child.is_alive():
+            os.kill(child.pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, forward)
+    child.start()
+    tell.close()
+    child.join()
+    try:
+        return int(told.recv())
+    except EOFError:
+        raise (StoppedError() if asked else RayLostError(status=child.exitcode)) from None
+
+
+def _child(arguments: list[str], tell: Connection) -> None:
+    from dubbing import cli  # noqa: PLC0415 - it imports this module
+
+    tell.send(cli.main(arguments))
 
 
 async def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if (parent := multiprocessing.parent_process()) is not None:
+        loop.add_reader(parent.sentinel, stop.set)
     road = roads.ray_road(settings, settings.log_dir, {})
     try:
         facts = await _unless(stop, road.host_queue())
@@ -45,7 +86,7 @@ async def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
             if facts["api"]:
                 sys.stdout.write(f"dub serve: {facts['api']}\n")
         sys.stdout.flush()
-        await _unless(stop, road.until_lost())
+        await _unless(stop, road.keep_queue())
         sys.stderr.write("dub serve: stopping; running jobs go back in line\n")
     finally:
         await road.aclose()
@@ -94,6 +135,7 @@ def queue(arguments: argparse.Namespace, settings: Settings) -> int:
         facts: dict[str, Any] = {
             "reason": at.choice.reason,
             "in_charge": {"queue": charge.backend, "dispatcher": charge.holder},
+            "alive": [one.name for one in at.store.present() if one.serves],
             "jobs": at.store.counts(),
             "settings": at.store.settings(),
             "warnings": list(at.choice.warnings),
@@ -103,6 +145,7 @@ def queue(arguments: argparse.Namespace, settings: Settings) -> int:
         return 0
     sys.stdout.write(f"{facts['reason']}\n")
     sys.stdout.write(f"in charge: {charge.backend} ({charge.holder or 'no dispatcher has run yet'})\n")
+    sys.stdout.write(f"alive: {', '.join(facts['alive']) or 'no dispatcher; `dub serve` starts one'}\n")
     sys.stdout.writelines(f"{state:<20} {count}\n" for state, count in sorted(facts["jobs"].items()))
     sys.stdout.writelines(f"{key} = {value}\n" for key, value in facts["settings"].items())
     return 0

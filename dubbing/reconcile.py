@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dubbing.errors import DispatcherHeldError, QueueDownError
 from dubbing.failpoints import reach
 from dubbing.intake import push
 from dubbing.jobs import POOLS, WAITING, Job, State
 from dubbing.queue.base import JobQueue, parse_settings, ticket_of
 from dubbing.queue.choose import Choice
+from dubbing.queue_errors import DispatcherHeldError, QueueDownError
 from dubbing.store import Backend, Fence, InCharge, Store
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,9 @@ class Reconciler:
             self.take_charge("local")
             if one_machine:
                 # We hold the lock of whoever ran these jobs, so he is gone, and nobody needs to wait for his leases.
-                for job in self.store.running():
+                # Those inside a `dub run` hold no lock; their jobs are theirs while they live.
+                lone = {dispatcher.name for dispatcher in self.store.present() if not dispatcher.serves}
+                for job in [job for job in self.store.running() if job.owner not in lone]:
                     self._abandoned(job, only_expired=False)
             self.rebuild()
         elif self.charge.backend != "redis":

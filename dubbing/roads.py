@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from dubbing import pipeline
 from dubbing.config import Settings
 from dubbing.engines import registry
 from dubbing.engines.base import EngineClient, Engines
 from dubbing.engines.local import LocalClient
 from dubbing.errors import ClusterError
-from dubbing.stages.context import LocalLeaf
 from dubbing.types import Job, JobResult, Progress
 
 
@@ -33,12 +31,16 @@ class Road(Protocol):
         """Run one job; cancelling this stops it, its engine calls and its ffmpeg."""
         ...
 
+    def host_job(self, job_id: str, job: Job) -> AbstractAsyncContextManager[None]:
+        """Have one job of the queue run here while the body runs; `job_id` names its row."""
+        ...
+
     async def host_queue(self) -> Mapping[str, Any]:
         """Have jobs of the queue run until `aclose`; what the dispatcher says of itself (queue, reason, slots, ...)."""
         ...
 
-    async def until_lost(self) -> None:
-        """Return never; raises when what the jobs run on is gone."""
+    async def keep_queue(self) -> None:
+        """Look after the dispatcher until cancelled. Raises ServerLostError when it or its cluster is lost."""
         ...
 
     async def aclose(self) -> None:
@@ -59,15 +61,22 @@ class LocalRoad:
 
     async def run_job(self, job: Job, report: Callable[[Progress], None]) -> JobResult:
         """Load the job's engines and run the pipeline here."""
+        from dubbing import pipeline  # noqa: PLC0415 - on the other road the stages run in other processes
+        from dubbing.stages.context import LocalLeaf  # noqa: PLC0415
+
         return await pipeline.run(job, self.engines(job), LocalLeaf(), report)
+
+    def host_job(self, job_id: str, job: Job) -> AbstractAsyncContextManager[None]:
+        """Raises ClusterError, as `host_queue`."""
+        raise ClusterError(detail="the queue's jobs run on Ray, not in this process")
 
     async def host_queue(self) -> Mapping[str, Any]:
         """Raises ClusterError: the queue's jobs run on Ray."""
         raise ClusterError(detail="the queue's jobs run on Ray, not in this process")
 
-    async def until_lost(self) -> None:
-        """This process cannot lose itself."""
-        await asyncio.Event().wait()
+    async def keep_queue(self) -> None:
+        """Raises ClusterError, as `host_queue`."""
+        await self.host_queue()
 
     def engines(self, job: Job) -> Engines:
         """Clients of the job's engines, loaded once."""

@@ -1,27 +1,27 @@
-"""`dub run`: one job, here and now, on the road that was asked for."""
+"""`dub run`: one job, through the queue or, if asked for, in this process."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
-import logging
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dubbing import cli, offers, prepare
 from dubbing.artifacts import JobFolder, write_atomically
 from dubbing.config import Settings
-from dubbing.engines.base import KINDS, Engines
+from dubbing.engines.base import KINDS
 from dubbing.errors import DubbingError, StoppedError, UsageError
 from dubbing.progress import ProgressPrinter
-from dubbing.roads import LocalRoad, Road, ray_road
-from dubbing.stages.context import Context, LocalLeaf
-from dubbing.stages.ingest import ingest
+from dubbing.roads import LocalRoad
 from dubbing.types import DubRequest, Job, JobResult
+
+T = TypeVar("T")
 
 
 def command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -30,10 +30,16 @@ def command(arguments: argparse.Namespace, settings: Settings) -> int:
     request = request_of(arguments, settings)
     printer = ProgressPrinter()
     offers.offer(request, settings, yes=arguments.yes)
-    result, job, timings = asyncio.run(_interruptible(request, settings, arguments.in_process, printer))
+    if arguments.in_process:
+        work = _in_process(request, settings, printer)
+    else:
+        from dubbing import queued_run  # noqa: PLC0415 - the database and the queue
+
+        work = queued_run.dub(request, settings, arguments.user, printer)
+    result, job, timings, row_id = asyncio.run(_interruptible(work, printer))
     total = time.monotonic() - started
     report = _add_run(result.report, total, timings)
-    _print_result(result, job, report, arguments.json, printer)
+    _print_result(result, job, row_id, report, arguments.json, printer)
     return 0
 
 
@@ -65,30 +71,29 @@ def request_of(arguments: argparse.Namespace, settings: Settings) -> DubRequest:
     )
 
 
-async def _interruptible(
-    request: DubRequest, settings: Settings, in_process: bool, printer: ProgressPrinter
-) -> tuple[JobResult, Job, dict[str, float]]:
-    """Run the job; the first Ctrl-C (or SIGTERM) stops it cleanly."""
+async def _interruptible(work: Coroutine[Any, Any, T], printer: ProgressPrinter) -> T:
+    """Do the work; the first Ctrl-C (or SIGTERM) stops it cleanly."""
     loop = asyncio.get_running_loop()
-    work = asyncio.ensure_future(_run(request, settings, in_process, printer))
+    task = asyncio.ensure_future(work)
 
     def stop() -> None:
-        if not work.done():
+        if not task.done():
             printer.say("stopping; what is finished is kept (Ctrl-C again: at once)")
             loop.remove_signal_handler(signal.SIGINT)
-            work.cancel()
+            task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
-        return await work
+        return await task
     except asyncio.CancelledError:
         raise StoppedError from None
 
 
-async def _run(
-    request: DubRequest, settings: Settings, in_process: bool, printer: ProgressPrinter
-) -> tuple[JobResult, Job, dict[str, float]]:
+async def _in_process(
+    request: DubRequest, settings: Settings, printer: ProgressPrinter
+) -> tuple[JobResult, Job, dict[str, float], str | None]:
+    """Dub in this process, beside the queue."""
     start = time.monotonic()
     job = await prepare.prepare(request, settings)
     prepared = time.monotonic() - start
@@ -96,55 +101,19 @@ async def _run(
         printer.say(f"  {reason}")
     folder = JobFolder(job.folder)
     with folder.lock():
-        road = _road(job, settings, in_process)
         try:
-            begun = asyncio.ensure_future(road.start())
-            decoded = 0.0 if in_process else await _ingest_meanwhile(job, folder, printer, begun)
-            await begun
-            waited = time.monotonic() - start - prepared
-            result = await road.run_job(job, printer)
+            async with LocalRoad() as road:
+                result = await road.run_job(job, printer)
         except DubbingError as error:
             error.details = folder.path / "job.log"  # type: ignore[attr-defined]
             raise
-        finally:
-            closing = time.monotonic()
-            await road.aclose()
-    timings = road.timings | {
-        "prepare": prepared,
-        "ingest": decoded,
-        "start": waited,
-        "close": time.monotonic() - closing,
-    }
-    return result, job, timings
-
-
-async def _ingest_meanwhile(
-    job: Job, folder: JobFolder, printer: ProgressPrinter, start: asyncio.Future[None]
-) -> float:
-    """Decode the source while Ray starts; the pipeline then finds it done. Answers the seconds it took."""
-    context = Context(job, folder, Engines(), LocalLeaf(), printer, logging.getLogger("dubbing.job"))
-    try:
-        source = await ingest(context)
-        await source.decoded()
-    except BaseException:
-        start.cancel()
-        raise
-    return context.trace.busy_s()
-
-
-def _road(job: Job, settings: Settings, in_process: bool) -> Road:
-    if in_process:
-        return LocalRoad()
-    engines: dict[str, dict[str, dict[str, Any]]] = {}
-    for choice in job.choices:
-        engines.setdefault(choice.kind, {})[choice.name] = {}
-    return ray_road(settings, settings.log_dir, engines)
+    return result, job, {"prepare": prepared}, None
 
 
 def _add_run(path: Path, total_s: float, timings: dict[str, float]) -> dict[str, Any]:
     """Add to the report what only the command knows: its own time, and what starting and stopping took."""
     report: dict[str, Any] = json.loads(path.read_text())
-    stages = report["time"]["stages_s"] + timings["ingest"]
+    stages = report["time"]["stages_s"] + timings.get("ingest", 0.0)
     report["time"]["command"] = {
         "total_s": round(total_s, 3),
         "outside_stages_s": round(total_s - stages, 3),
@@ -154,7 +123,9 @@ def _add_run(path: Path, total_s: float, timings: dict[str, float]) -> dict[str,
     return report
 
 
-def _print_result(result: JobResult, job: Job, report: dict[str, Any], as_json: bool, printer: ProgressPrinter) -> None:
+def _print_result(
+    result: JobResult, job: Job, row_id: str | None, report: dict[str, Any], as_json: bool, printer: ProgressPrinter
+) -> None:
     for warning in result.warnings:
         printer.say(f"  look: {warning}")
     time_ = report["time"]
@@ -165,6 +136,7 @@ def _print_result(result: JobResult, job: Job, report: dict[str, Any], as_json: 
     if as_json:
         answer = {
             "job": job.id,
+            "id": row_id,
             "state": result.state,
             "files": {tag: [str(path) for path in paths] for tag, paths in result.files.items()},
             "report": str(result.report),

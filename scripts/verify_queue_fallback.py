@@ -8,9 +8,10 @@ import tempfile
 from queue_check import JOBS, USER_CAP, check
 
 from dubbing import config
-from dubbing.errors import DispatcherHeldError, DubbingError
+from dubbing.errors import DubbingError
 from dubbing.queue.choose import choose_queue
 from dubbing.queue.fallback_local_queue import LocalQueue
+from dubbing.queue_errors import DispatcherHeldError
 
 
 def main() -> int:

@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from queue_check import JOBS, USER_CAP, check
 
 from dubbing import config
-from dubbing.errors import DubbingError, QueueDownError, SettingsError
+from dubbing.errors import DubbingError, SettingsError
 from dubbing.queue.choose import Choice
 from dubbing.queue.redis_queue import RedisQueue
+from dubbing.queue_errors import QueueDownError
 
 IMAGE = "redis:7-alpine"
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dubbing.config import Settings
-from dubbing.errors import DubbingError, QueueDownError, QueueSetupError, SettingsError
+from dubbing.errors import DubbingError, SettingsError
 from dubbing.queue.base import JobQueue
 from dubbing.queue.fallback_local_queue import LocalQueue
-from dubbing.queue.redis_queue import RedisQueue
+from dubbing.queue_errors import QueueDownError, QueueSetupError
+
+if TYPE_CHECKING:
+    from dubbing.queue.redis_queue import RedisQueue
 
 Mode = Literal["auto", "redis", "fallback"]
 
@@ -60,7 +63,7 @@ def choose_queue(settings: Settings, *, now_ms: int) -> Choice:
     Raises SettingsError, QueueDownError (SQLite) and, in mode redis, QueueSetupError.
     """
     mode, url = settings.queue_mode, settings.redis_url
-    redis = RedisQueue(url) if url and mode != "fallback" else None
+    redis = _redis(url) if url and mode != "fallback" else None
     trouble: DubbingError | None = None
     warnings: list[str] = []
     if redis is not None:
@@ -82,3 +85,9 @@ def choose_queue(settings: Settings, *, now_ms: int) -> Choice:
     if usable is None and redis is not None:
         redis.close()
     return Choice(queue, mode, reason, tuple(warnings), usable, local)
+
+
+def _redis(url: str) -> RedisQueue:
+    from dubbing.queue.redis_queue import RedisQueue  # noqa: PLC0415 - 0.1 s that a command without Redis need not wait
+
+    return RedisQueue(url)

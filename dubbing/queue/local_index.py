@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dubbing.errors import QueueDownError
 from dubbing.jobs import POOLS
 from dubbing.queue.base import PROMOTED_AT_ONCE, Clock, Field, Scope, Ticket, setting
+from dubbing.queue_errors import QueueDownError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;

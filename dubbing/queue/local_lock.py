@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from dubbing.errors import DispatcherHeldError
+from dubbing.queue_errors import DispatcherHeldError
 
 POLL_S = 0.2
 """How often to look where there is no bell."""

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import redis
 
-from dubbing.errors import QueueDownError, QueueSetupError
 from dubbing.jobs import POOLS
 from dubbing.queue.base import (
     AGE_MS,
@@ -34,6 +33,7 @@ from dubbing.queue.base import (
     Tick,
     Ticket,
 )
+from dubbing.queue_errors import QueueDownError, QueueSetupError
 
 LUA = Path(__file__).parent / "lua"
 KEYS = ("meta", "config", "job", "pend", "delayed", "lease", "holder", "run", "vt", "age")

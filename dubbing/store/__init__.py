@@ -8,11 +8,14 @@ from dubbing.config import Settings
 from dubbing.store.access import AccessRows, ApiKey, Audited, Invite, Session
 from dubbing.store.database import Clock
 from dubbing.store.people import User
+from dubbing.store.presence import ALIVE_S, BEAT_S, Presence, PresenceRows
 from dubbing.store.queue_rows import Backend, Backlog, InCharge, QueueRows
 from dubbing.store.requests import Event
 from dubbing.store.runs import Fence, RunRows
 
 __all__ = [
+    "ALIVE_S",
+    "BEAT_S",
     "ApiKey",
     "Audited",
     "Backend",
@@ -21,16 +24,21 @@ __all__ = [
     "Fence",
     "InCharge",
     "Invite",
+    "Presence",
     "Session",
     "Store",
     "User",
     "database_file",
+    "database_url",
     "open_store",
 ]
 
 
-class Store(AccessRows, RunRows, QueueRows):
-    """Users, sessions, jobs, runs and the queue's memory over one database. Methods may be called from any thread."""
+class Store(AccessRows, RunRows, QueueRows, PresenceRows):
+    """Users, sessions, jobs, runs, the queue's memory and its dispatchers over one database.
+
+    Methods may be called from any thread.
+    """
 
 
 def database_file(settings: Settings) -> Path:
@@ -40,4 +48,9 @@ def database_file(settings: Settings) -> Path:
 
 def open_store(settings: Settings, clock: Clock | None = None) -> Store:
     """Open the database of these settings, making it if needed. Raises StoreError, SchemaError."""
-    return Store(settings.database_url or f"sqlite:///{database_file(settings)}", clock)
+    return Store(database_url(settings), clock)
+
+
+def database_url(settings: Settings) -> str:
+    """The database of these settings."""
+    return settings.database_url or f"sqlite:///{database_file(settings)}"

@@ -103,7 +103,7 @@ class AccessRows(UserRows):
 
     def session_user(self, secret: str) -> User | None:
         """The user of a session that is still open; None otherwise."""
-        return self._holder("session", secret, extend=True)
+        return self._who_holds("session", secret, extend=True)
 
     def sessions(self, user_id: str) -> list[Session]:
         """Open sessions of a user, the latest used first."""
@@ -157,7 +157,7 @@ class AccessRows(UserRows):
 
     def key_user(self, secret: str) -> tuple[User, Scope] | None:
         """The user an API key acts for, and what it may do; None for a key that is unknown, ended or revoked."""
-        user = self._holder("api_key", secret, extend=False)
+        user = self._who_holds("api_key", secret, extend=False)
         if user is None:
             return None
         with self.read() as connection:
@@ -281,7 +281,7 @@ class AccessRows(UserRows):
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _holder(self, table: str, secret: str, *, extend: bool) -> User | None:
+    def _who_holds(self, table: str, secret: str, *, extend: bool) -> User | None:
         """The user who holds a secret of `session` or `api_key`; notes now and then that it was used."""
         columns = ", ".join(f"u.{column.strip()}" for column in USER_COLUMNS.split(","))
         with self.read() as connection:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from dubbing.errors import ForbiddenError, IdempotencyError, NotFoundError, StateConflictError, UsageError
 from dubbing.jobs import (
+    BANDS,
     DEFAULT_PRIORITY,
     MAX_ATTEMPTS,
     MAX_COST,
@@ -149,6 +150,26 @@ class RequestRows(Database):
         with self.read() as connection:
             rows = connection.execute(text(statement), facts).all()
         return [Event(row.id, row.job_id, row.at_ms, row.kind, json.loads(row.data)) for row in rows]
+
+    def open_request(self, actor: Actor, request: Mapping[str, Any]) -> Job | None:
+        """The user's newest job of exactly this request that has not ended; None when there is none."""
+        names, facts = placeholders(state.value for state in State if state not in TERMINAL)
+        condition = f"user_id = :user AND request = :request AND state IN ({names}) ORDER BY seq DESC LIMIT 1"
+        with self.read() as connection:
+            found = jobs_where(connection, condition, {**facts, "user": actor.user_id, "request": as_json(request)})
+        return found[0] if found else None
+
+    def ahead(self, job: Job) -> int:
+        """How many waiting jobs are before this one by priority and order; fair turns may change that."""
+        statement = (
+            "SELECT count(*) FROM job WHERE state = 'pending' AND pool = :pool"
+            " AND (priority > :above OR (priority >= :from AND seq < :seq))"
+        )
+        lowest = 10 * (BANDS - 1 - job.band)
+        above = 100 if job.band == 0 else lowest + 9
+        facts = {"pool": job.pool, "above": above, "from": lowest, "seq": job.seq}
+        with self.read() as connection:
+            return int(connection.execute(text(statement), facts).scalar_one())
 
     def cancel(self, actor: Actor, job_id: str) -> Job:
         """End a waiting or paused job; ask a running one to stop. Raises NotFoundError, StateConflictError."""

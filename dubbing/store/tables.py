@@ -164,3 +164,14 @@ class QueueSetting(SQLModel, table=True):
 
     key: str = Field(sa_column=Column(Text, primary_key=True))
     value: int = Field(sa_column=Column(Integer, nullable=False))
+
+
+class DispatcherRow(SQLModel, table=True):
+    """A dispatcher and its last sign of life."""
+
+    __tablename__ = "dispatcher"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    serves: int = Field(default=0, sa_column=_flag())
+    facts: str = Field(sa_column=Column(Text, nullable=False))
+    beat_ms: int = Field(sa_column=_big())

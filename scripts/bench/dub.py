@@ -1,6 +1,6 @@
 """Whole jobs on the draft path, with what ffmpeg itself needs for the same media beside them.
 
-    python scripts/bench/dub.py                     ten seconds of speech: recognition, transcript, over Ray
+    python scripts/bench/dub.py                     ten seconds of speech: recognition, transcript, over Ray, at a server
     python scripts/bench/dub.py --film              one hour of 1080p with 460 cues (about 7 GB of temporary files)
 
 Stage seconds are those of the report (at least one piece of work under way). Read ratios on a shared machine.
@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +40,25 @@ def ffmpeg(*arguments: object) -> float:
     return time.monotonic() - began
 
 
-def dub(folder: Path, *arguments: object) -> dict[str, Any]:
+@contextmanager
+def server(folder: Path) -> Iterator[dict[str, str]]:
+    """A running `dub serve`; answers the environment in which `dub run` finds it."""
+    env = {**os.environ, "DUBBING_STATE_DIR": str(folder / "state"), "DUBBING_OUTPUT_DIR": str(folder)}
+    command = [sys.executable, "-m", "dubbing.cli", "serve"]
+    with subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield env
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def dub(folder: Path, *arguments: object, env: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run `dub run`; answers the report's times and counts."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "dubbing.cli", "run", *map(str, arguments), "--json", "--output-dir", str(folder)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder, env=env)
     if done.returncode:
         raise SystemExit(done.stderr)
     report: dict[str, Any] = json.loads(Path(json.loads(done.stdout)["report"]).read_text())
@@ -88,6 +105,9 @@ def short(folder: Path) -> None:
                 name,
                 dub(folder / f"{name}{attempt}".replace(" ", "_").replace(",", ""), source, "--to", "es", *options),
             )
+    with server(folder) as env:
+        for attempt in range(4):
+            row("handed to a running server", dub(folder / f"handed{attempt}", source, "--to", "es", env=env))
     extract = ffmpeg("-i", source, "-ar", 48000, "-ac", 2, folder / "floor.wav")
     encode = ffmpeg("-i", folder / "floor.wav", "-c:a", "aac", folder / "floor.m4a")
     mux = ffmpeg("-i", source, "-i", folder / "floor.m4a", "-map", "0:v", "-map", 1, "-c", "copy", folder / "floor.mkv")

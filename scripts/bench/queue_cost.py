@@ -17,9 +17,9 @@ from typing import Any
 
 import redis
 
-from dubbing.errors import QueueDownError
 from dubbing.queue.base import Ticket
 from dubbing.queue.redis_queue import RedisQueue
+from dubbing.queue_errors import QueueDownError
 
 USERS = 1_000
 FREE_USERS = 20

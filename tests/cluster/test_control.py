@@ -7,6 +7,7 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -249,3 +250,31 @@ def test_a_second_dispatcher_over_the_same_queue_is_refused_with_its_reason(serv
     assert "Only one dispatcher may run without Redis" in refused.stderr
     job = served.talk(served.user("unmoved"), "unmoved", 1)
     assert served.ended(job) == [State.DONE]
+
+
+def test_dub_run_is_handed_to_the_server_and_resumes_there_after_ctrl_c(served: Served) -> None:
+    tone(served.folder / "handed.wav", 21)
+    subtitles = served.folder / "handed.srt"
+    subtitles.write_text(media.srt([(1000 * n, 1000 * n + 900, f"handed line {n}") for n in range(20)]))
+    options = ["--to", "es", "--translation", subtitles, "--engine", "speak=fake-speak", "--user", "shell"]
+    command = [sys.executable, "-m", "dubbing.cli", "run", "handed.wav", *map(str, options)]
+    with subprocess.Popen(
+        command, env=served.env, cwd=served.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        eventually(lambda: len(served.done_lines("handed")) >= 3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    kept = len(served.done_lines("handed"))
+    (job,) = served.store.jobs(served.store.user_by_name("shell").actor)
+
+    assert (process.returncode, job.state) == (130, State.PAUSED), errors
+    assert "handed to the running server" in errors
+    assert 3 <= kept < 20
+    again = served.dub("run", "handed.wav", *options, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["id"] == job.id
+    assert served.state(job) is State.DONE
+    assert sum(count - 1 for count in served.spoken("handed").values()) <= 20 - kept, "a finished line was spoken again"
+    times = json.loads(Path(json.loads(again.stdout)["report"]).read_text())["time"]["command"]
+    assert "ray.init" not in times["steps_s"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from ray._raylet import GcsClient
 from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
 
-from cluster import credentials
+from cluster import control, credentials
 from cluster.coordinator import Work
 from cluster.launcher import RayLauncher
 from cluster.road import RayRoad
@@ -150,3 +152,44 @@ def test_credentials_that_cannot_be_written_are_a_clear_error(tmp_path: Path) ->
     (tmp_path / "state").write_text("in the way")
     with pytest.raises(ClusterError, match="cannot be written"):
         credentials.put_down(Settings(state_dir=tmp_path / "state"))
+
+
+async def lives(road: RayRoad) -> bool:
+    """Whether the road keeps the dispatcher, once it has looked after it for a while."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(road.keep_queue(), 2.5 * control.KEEP_S)
+    return road._keeper
+
+
+def test_the_dispatcher_of_a_killed_host_belongs_to_the_next_one(cluster: Cluster, tmp_path: Path) -> None:
+    async def drive() -> None:
+        killed = RayRoad(settings(cluster, tmp_path / "a"), log_dir=tmp_path, engine_args={})
+        told = await killed.host_queue()
+        async with RayRoad(settings(cluster, tmp_path / "a"), log_dir=tmp_path, engine_args={}) as heir:
+            assert (await heir.host_queue())["pid"] == told["pid"]
+            assert not heir._keeper
+            deadline = time.monotonic() + 3 * control.KEEPER_GONE_S
+            while not await lives(heir):
+                assert time.monotonic() < deadline
+        assert "control" not in serve.status().applications
+
+    asyncio.run(drive())
+
+
+def test_a_guest_deploys_the_dispatcher_again_when_its_host_has_gone(cluster: Cluster, tmp_path: Path) -> None:
+    async def drive() -> None:
+        async with RayRoad(settings(cluster, tmp_path / "a"), log_dir=tmp_path, engine_args={}) as host:
+            told = await host.host_queue()
+            guest = RayRoad(settings(cluster, tmp_path / "a"), log_dir=tmp_path, engine_args={})
+            await guest.host_queue()
+        assert "control" not in serve.status().applications
+        keeping = asyncio.ensure_future(guest.keep_queue())
+        while not guest._keeper:
+            await asyncio.wait({keeping}, timeout=0.1)
+            assert not keeping.done()
+        keeping.cancel()
+        assert (await control.info(settings(cluster, tmp_path / "a").absolute()))["pid"] != told["pid"]
+        await guest.aclose()
+
+    asyncio.run(drive())
+    assert sorted(serve.status().applications) == ["api", "engines"]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from dubbing.errors import QueueDownError
 from dubbing.queue.base import Cancelled, Extended, JobQueue, Put, Ticket
 from dubbing.queue.fallback_local_queue import LocalQueue
 from dubbing.queue.redis_queue import RedisQueue
+from dubbing.queue_errors import QueueDownError
 from tests.services import RedisServer, wait_until
 
 AGE_MS = 600_000

@@ -44,6 +44,18 @@ def gone_within(pid: int, seconds: float) -> list[str]:
     return left
 
 
+def rows(cwd: Path) -> list[dict[str, Any]]:
+    """The jobs of this folder's database, as `dub jobs` tells them."""
+    command = [sys.executable, "-m", "dubbing.cli", "jobs", "--json"]
+    told: list[dict[str, Any]] = json.loads(subprocess.run(command, cwd=cwd, capture_output=True, check=True).stdout)
+    return told
+
+
+def row(cwd: Path, job_id: str) -> dict[str, Any]:
+    (found,) = [job for job in rows(cwd) if job["id"] == job_id]
+    return found
+
+
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory, require_program: Any) -> Path:
     """Twelve seconds of clear English over moving pictures."""
@@ -86,6 +98,7 @@ def test_a_film_is_dubbed_over_ray_and_plays_in_a_browser(film: Path, tmp_path: 
     assert jobs.picture_hash(video) == jobs.picture_hash(film)
     assert report["targets"]["es"]["spoken"] == report["targets"]["es"]["lines"] >= 2
     assert {"ray.init", "serve.start", "deploy", "health"} <= set(report["time"]["command"]["steps_s"])
+    assert row(tmp_path, answer["id"])["state"] == "done"
     assert gone_within(process.pid, 5) == []
     require_program("chromium")
     playback = play(video)
@@ -105,6 +118,7 @@ def test_ctrl_c_stops_ray_and_all_and_the_same_command_resumes(film: Path, tmp_p
 
     assert process.returncode == 130, seen + rest
     assert json.loads(out)["error"]["code"] == "stopped"
+    assert [job["state"] for job in rows(tmp_path)] == ["paused"]
     assert gone_within(process.pid, 5) == []
     kept = (tmp_path / "Output" / "bread" / ".work" / "transcribe.jsonl").read_text().count("\n")
 
@@ -114,6 +128,25 @@ def test_ctrl_c_stops_ray_and_all_and_the_same_command_resumes(film: Path, tmp_p
     assert again.returncode == 0, errors
     calls = json.loads(Path(json.loads(out)["report"]).read_text())["calls"]
     assert kept >= 1 and calls["transcribe.kept"] == kept
+    assert [job["state"] for job in rows(tmp_path)] == ["done"], "the same job, not another one"
+
+
+def test_a_job_whose_command_was_killed_is_taken_over_by_the_same_command(film: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, film, "--to", "es")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("transcribe"):
+            break
+    process.kill()
+    process.communicate()
+    (job,) = rows(tmp_path)
+    again = start(tmp_path, film, "--to", "es", "--json")
+    out, errors = again.communicate(timeout=180)
+
+    assert job["state"] == "running"
+    assert again.returncode == 0, errors
+    assert "is running already: following it" in errors and "it has gone silent" in errors
+    assert json.loads(out)["id"] == job["id"]
 
 
 def test_kill_minus_nine_leaves_no_ray_and_no_ffmpeg_behind(film: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from workshop import SHORT, FakeLauncher, Workshop, finished
 
 from dubbing import failpoints
 from dubbing.dispatcher import Dispatcher, Report
-from dubbing.errors import DispatcherHeldError
 from dubbing.jobs import MAX_ORPHANED, State
+from dubbing.queue_errors import DispatcherHeldError
 from dubbing.reconcile import Times
 from dubbing.store import Fence
 from tests.services import PostgresServer, RedisServer, missing, postgres_binaries, wait_until

@@ -15,12 +15,13 @@ from redis.crc import key_slot
 from workshop import SHORT, FakeLauncher, Workshop, finished
 
 from dubbing.dispatcher import Dispatcher
-from dubbing.errors import DispatcherHeldError, QueueDownError, QueueSetupError, SettingsError
+from dubbing.errors import SettingsError
 from dubbing.jobs import State
 from dubbing.queue.base import Extended, Ticket
 from dubbing.queue.choose import choose_queue, decide
 from dubbing.queue.fallback_local_queue import LocalQueue
 from dubbing.queue.redis_queue import RedisQueue
+from dubbing.queue_errors import DispatcherHeldError, QueueDownError, QueueSetupError
 from dubbing.store import Fence
 from tests.services import RedisServer, free_port, wait_until
 
