@@ -69,7 +69,9 @@ class RedisQueue:
         options = self._client.connection_pool.connection_kwargs
         self.address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
         prefix = f"dq:{{{namespace}}}:"
-        self._keys = [prefix + name for name in KEYS] + [f"{prefix}ready:{pool}" for pool in POOLS]
+        names = [*KEYS, *(f"ready:{pool}" for pool in POOLS)]
+        # As bytes, because every call sends them all and the client would encode them every time.
+        self._keys = [(prefix + name).encode() for name in names]
         self._clock = clock
         self._age_ms = age_ms
         self._channel = prefix + "wake"
@@ -92,9 +94,9 @@ class RedisQueue:
         """See JobQueue."""
         return [Extended(n) for n in self._json("extend", leases=list(leases), ttl=ttl_ms) or ()]
 
-    def release(self, job_id: str, token: int) -> bool:
+    def release(self, leases: Sequence[tuple[str, int]]) -> list[bool]:
         """See JobQueue."""
-        return bool(self._run("release", id=job_id, token=token))
+        return [bool(n) for n in self._json("release", leases=list(leases)) or ()]
 
     def requeue(self, job_id: str, token: int, *, epoch: int, run_at_ms: int) -> bool:
         """See JobQueue."""
@@ -250,7 +252,7 @@ class RedisQueue:
         given |= {"pools": POOLS, "channel": self._channel, "promoted": PROMOTED_AT_ONCE, "age_ms": self._age_ms}
         if self._clock is not None:
             given["now"] = self._clock()
-        packed = json.dumps(given, separators=(",", ":"))
+        packed = json.dumps(given, separators=(",", ":")).encode()
         with self._guarded():
             try:
                 return self._client.evalsha(digest, len(self._keys), *self._keys, packed)

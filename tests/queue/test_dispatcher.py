@@ -269,7 +269,7 @@ def test_the_runs_of_a_dead_dispatcher_are_taken_over_by_another(tmp_path: Path,
     heir.start()
     wait_until(lambda: heir.step() or second.started, what="the takeover")
     assert second.started == [(job.id, 2)]
-    assert shop.store.finish(Fence(job.id, 1, shop.store.in_charge().backend_epoch), {}) is None
+    assert not shop.store.finish(Fence(job.id, 1, shop.store.in_charge().backend_epoch), {})
     shop.close()
 
 

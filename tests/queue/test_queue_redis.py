@@ -119,7 +119,7 @@ def test_where_there_are_no_named_pipes_the_queue_looks_five_times_a_second(tmp_
 
 def test_all_keys_of_an_installation_are_in_one_slot_of_a_cluster() -> None:
     queue = RedisQueue(NOWHERE, namespace="x")
-    assert len({key_slot(key.encode()) for key in queue._keys}) == 1
+    assert len({key_slot(key) for key in queue._keys}) == 1
     assert len(set(queue._keys)) == len(queue._keys)
     queue.close()
 
