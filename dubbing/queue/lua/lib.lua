@@ -1,7 +1,7 @@
 -- Shared by every script: key names, the clock, and `refresh`, which alone decides who is in line.
 --
 -- ARGV[1] is a JSON object. KEYS, all with one hash tag:
---   meta    hash   state (ready or rebuilding), last (latest time seen), grace_until, run_id
+--   meta    hash   state (ready or rebuilding), last (latest time seen), grace_until, run_id, settings (their number)
 --   config  hash   "<scope>:<name>:<field>" -> number: caps, slots, weights, pauses
 --   job     hash   id -> JSON {user, pool, band, base, seq, epoch, cost, run_at}; band is after ageing, base before
 --   pend    zset   "<pool>|<user>|<band>|<seq>|<id>", all scores 0: every user's line in one lexical order
