@@ -80,7 +80,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent reading. Raises StoreError."""
-        with self._guarded(self._reader) as connection:
+        with self._guarded(self._reader) as connection, connection.begin():
             yield connection
 
     @contextmanager
