@@ -4,7 +4,7 @@ The peers are installed into a folder that is thrown away, each as its own docum
 named and left out. All run in turn, round by round, so that what else the machine does hits all alike. Prints a
 Markdown table: rates are the best round (and the median); CPU is the median microseconds of one job; "ceiling" is what
 one worker could reach if nothing but its CPU held it up. Exit code 0 when the whole path is at least level with the
-fastest Python peer in claim + finish, or when none could be installed, else 1.
+fastest Python peer in claim + finish, or when none could be installed, else 1. Ctrl-C ends it after the last whole round.
 """
 
 from __future__ import annotations
@@ -180,9 +180,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dub-peers-") as folder, own_redis() as url:
         contenders = [*python_peers(Path(folder)), *bullmq(Path(folder)), *ours()]
         rounds: list[list[dict[str, float]]] = [[] for _ in contenders]
-        for _ in range(options.rounds):
-            for contender, runs in zip(contenders, rounds, strict=True):
-                runs.append(measure(contender, url, options.jobs))
+        for nth in range(options.rounds):
+            try:
+                figures = [measure(contender, url, options.jobs) for contender in contenders]
+            except KeyboardInterrupt:
+                break
+            for runs, figure in zip(rounds, figures, strict=True):
+                runs.append(figure)
+            print(f"round {nth + 1} of {options.rounds} is done", file=sys.stderr)
+        if not rounds[0]:
+            return 1
         show(contenders, rounds)
         return verdict(contenders, rounds)
 
