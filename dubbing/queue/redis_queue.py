@@ -284,14 +284,16 @@ class RedisQueue:
                 self._client = self._node(moved.host, moved.port)
                 return question(self._client)
         except redis.RedisError as error:
-            self._client = self._home
+            if self._client is not self._home:
+                self._client.close()
+                self._client = self._home
             raise QueueDownError(address=self.address, detail=str(error)) from error
 
     def _node(self, host: str, port: int) -> redis.Redis:
         """A client of another node, with the options of the first."""
         pool = self._home.connection_pool
         options = {**pool.connection_kwargs, "port": port, "host": host or pool.connection_kwargs.get("host")}
-        return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))
+        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=pool.connection_class, **options))
 
 
 def _plain(ticket: Ticket) -> dict[str, Any]:
