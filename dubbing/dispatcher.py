@@ -26,6 +26,7 @@ from dubbing.reconcile import Reconciler, Times
 from dubbing.store import BEAT_S, Fence, Store
 
 log = logging.getLogger(__name__)
+LOST = "Run %s of job %s had lost its job: nothing was written."
 Word = Literal["go on", "cancel", "pause", "fenced"]
 """Answer to a heartbeat. fenced: the run is not the job's any more; stop at once and write nothing."""
 
@@ -113,6 +114,7 @@ class Dispatcher:
         self._reports: deque[Report] = deque()
         self._stopping = threading.Event()
         self._facts = facts or {}
+        self._asleep = self._news = False
         self._tick_at = self._beat_at = -1e9
         self._next_due_ms: int | None = None
         self._refused = False
@@ -132,7 +134,9 @@ class Dispatcher:
     def report(self, report: Report) -> None:
         """A run ended; the loop writes it down."""
         self._reports.append(report)
-        self._keep.queue.wake()
+        self._news = True
+        if self._asleep:
+            self._keep.queue.wake()
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -154,8 +158,12 @@ class Dispatcher:
     def go_on(self) -> None:
         """Dispatch from `start` until `stop`."""
         while not self._stopping.is_set():
+            self._news = False
             self.step()
-            self._keep.queue.wait(self._sleep_s())
+            self._asleep = True  # before the look at the news: `report` does the same two in the other order
+            if not self._news:
+                self._keep.queue.wait(self._sleep_s())
+            self._asleep = False
         self.shut_down()
 
     def start(self) -> None:
@@ -233,8 +241,7 @@ class Dispatcher:
                 if not claims:
                     break
                 reach("claim.leased")
-                for claim in claims:
-                    self._start(claim)
+                self._start(claims)
 
     def _next(self, pool: str, free: int) -> Sequence[Claim]:
         """The jobs of a pool whose turn it is; notes when the next delayed one is due."""
@@ -245,18 +252,21 @@ class Dispatcher:
             self._next_due_ms = min(self._next_due_ms or answer.next_due_ms, answer.next_due_ms)
         return answer.claims
 
-    def _start(self, claim: Claim) -> None:
-        fence = Fence(claim.job_id, claim.token, self._keep.charge.backend_epoch)
-        job = self._store.take(fence, owner=self._name, ttl_ms=self._times.lease_ms)
+    def _start(self, claims: Sequence[Claim]) -> None:
+        fences = [Fence(claim.job_id, claim.token, self._keep.charge.backend_epoch) for claim in claims]
+        jobs = self._store.take_all(fences, owner=self._name, ttl_ms=self._times.lease_ms)
         reach("take.stored")
-        if job is None:
-            # Refused jobs go back in line; asking again at once could spin, so the next claim waits for a tick.
-            self._refused = True
-            self._keep.settle(claim.job_id, claim.token)
-            return
+        for claim, job in zip(claims, jobs, strict=True):
+            if job is None:
+                # Refused jobs go back in line; asking again at once could spin, so the next claim waits for a tick.
+                self._refused = True
+                self._keep.settle(claim.job_id, claim.token)
+            else:
+                self._launch(job)
+
+    def _launch(self, job: Job) -> None:
         now = self._monotonic()
-        run = Run(job, heard_at=now, moved_at=now, index_at=now, row_at=now)
-        self._runs[job.id] = run
+        run = self._runs[job.id] = Run(job, heard_at=now, moved_at=now, index_at=now, row_at=now)
         try:
             self._launcher.launch(job, job.epoch)
         except DubbingError as error:
@@ -267,19 +277,53 @@ class Dispatcher:
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _take_reports(self) -> None:
+        """Write down how runs ended; a StoreError leaves the reports for the next turn."""
         while self._reports:
-            report = self._reports[0]
-            run = self._runs.get(report.job_id)
-            if run is not None and run.job.epoch == report.epoch:
-                self._take(run, report)  # raises StoreError: the report stays for the next turn
-            self._reports.popleft()
+            finished = self._finished_first()
+            if finished:
+                self._finish(finished)
+            elif run := self._run_of(self._reports[0]):
+                self._take(run, self._reports[0])
+            for _ in range(len(finished) or 1):
+                self._reports.popleft()
+
+    def _run_of(self, report: Report) -> Run | None:
+        run = self._runs.get(report.job_id)
+        return run if run is not None and run.job.epoch == report.epoch else None
+
+    def _finished_first(self) -> list[tuple[Run, Report]]:
+        """Our runs that finished according to the first reports, up to a report of another kind."""
+        found: dict[str, tuple[Run, Report]] = {}
+        for report in list(self._reports):
+            run = self._run_of(report)
+            if run is None or report.kind != "finished" or report.job_id in found:
+                break
+            found[report.job_id] = run, report
+        return list(found.values())
+
+    def _finish(self, finished: Sequence[tuple[Run, Report]]) -> None:
+        """End runs well by one transaction and one word to the queue, so that many short jobs cost little."""
+        for run, _ in finished:
+            self._save_progress(run)
+        written = self._store.finish_all([(self._fence(run), report.data, report.warned) for run, report in finished])
+        reach("finish.stored")
+        ended = [run.job for (run, _), ours in zip(finished, written, strict=True) if ours]
+        for job in ended:
+            del self._runs[job.id]
+        self._keep.free([(job.id, job.epoch) for job in ended])
+        reach("finish.released")
+        refused = [pair for pair, ours in zip(finished, written, strict=True) if not ours]
+        if refused and self._keep.refresh_charge():
+            self._finish(refused)
+            refused = []
+        for run, _ in refused:
+            log.warning(LOST, run.job.epoch, run.job.id)
+            del self._runs[run.job.id]
 
     def _take(self, run: Run, report: Report) -> None:
         self._save_progress(run)
 
         def write(fence: Fence) -> Job | None:
-            if report.kind == "finished":
-                return self._store.finish(fence, report.data, warned=report.warned)
             if report.kind == "failed":
                 return self._store.fail(fence, report.data)
             if report.kind == "postponed":
@@ -297,7 +341,7 @@ class Dispatcher:
             job = write(self._fence(run))
         del self._runs[run.job.id]
         if job is None:
-            log.warning("Run %s of job %s had lost its job: nothing was written.", run.job.epoch, run.job.id)
+            log.warning(LOST, run.job.epoch, run.job.id)
             return
         reach("retry.stored" if job.state in WAITING else "finish.stored")
         self._keep.left(job, run.job.epoch)
@@ -309,12 +353,11 @@ class Dispatcher:
     # --- runs under way -----------------------------------------------------------------------------------------------
 
     def _read_wishes(self) -> None:
-        if not self._runs:
-            return
-        for job in self._store.running():
-            run = self._runs.get(job.id)
-            if run is not None and run.job.epoch == job.epoch and job.asked != run.asked:
-                run.asked, run.asked_at = job.asked, self._monotonic()
+        wishes = self._store.wishes() if self._runs else {}
+        for (job_id, epoch), asked in wishes.items():
+            run = self._runs.get(job_id)
+            if run is not None and run.job.epoch == epoch and asked != run.asked:
+                run.asked, run.asked_at = asked, self._monotonic()
 
     def _watch(self, run: Run) -> None:
         """Save progress, climb the ladder of a cancel, and give up runs that hang or can no longer be renewed."""
@@ -357,8 +400,7 @@ class Dispatcher:
 
     def _alive(self) -> list[Run]:
         """Runs that were heard of lately."""
-        now = self._monotonic()
-        return [run for run in self._runs.values() if now - run.heard_at < self._times.fence]
+        return [run for run in self._runs.values() if self._monotonic() - run.heard_at < self._times.fence]
 
     def _renew_rows_during_rebuild(self) -> None:
         """A refusal waits for the next tick, which asks who is in charge."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -229,21 +229,27 @@ class Reconciler:
 
     def settle(self, job_id: str, token: int) -> None:
         """Forget a lease whose row says otherwise, and put the job back in line if the row says it waits."""
-        if self.ask(lambda queue: queue.release(job_id, token)) is None:
-            self._owed.append((job_id, token))
+        if not self.free([(job_id, token)]):
             return
         job = self.store.peek(job_id)
         if job is not None and job.state in WAITING:
             self.ask(lambda queue: push(self.store, queue, [job], self.charge))
 
+    def free(self, leases: Sequence[tuple[str, int]]) -> bool:
+        """Forget leases whose runs are over; False when the queue is down, and then they are owed to it."""
+        if leases and self.ask(lambda queue: queue.release(leases)) is None:
+            self._owed += leases
+            return False
+        return True
+
     def left(self, job: Job, token: int) -> None:
         """A run ended in its row: free its slot, and put the job back in line if it will run again."""
         if job.state not in WAITING:
-            freed = self.ask(lambda queue: queue.release(job.id, token))
-        else:
-            freed = self.ask(lambda queue: queue.requeue(job.id, token, epoch=job.epoch, run_at_ms=job.run_at_ms))
-            if freed:
-                self.store.mark_indexed([job], self.charge.backend_epoch)
+            self.free([(job.id, token)])
+            return
+        freed = self.ask(lambda queue: queue.requeue(job.id, token, epoch=job.epoch, run_at_ms=job.run_at_ms))
+        if freed:
+            self.store.mark_indexed([job], self.charge.backend_epoch)
         if freed is None:
             self._owed.append((job.id, token))
 

@@ -162,8 +162,8 @@ class JobQueue(Protocol):
         """Renew (job id, token) leases."""
         ...
 
-    def release(self, job_id: str, token: int) -> bool:
-        """Forget a leased job; False when the token is not the lease's."""
+    def release(self, leases: Sequence[tuple[str, int]]) -> list[bool]:
+        """Forget leased jobs, (job id, token) each; False when the token is not the lease's."""
         ...
 
     def requeue(self, job_id: str, token: int, *, epoch: int, run_at_ms: int) -> bool:

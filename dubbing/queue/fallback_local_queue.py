@@ -130,15 +130,17 @@ class LocalQueue:
                     answers.append(Extended.CANCEL if held["cancel"] else Extended.OK)
         return answers
 
-    def release(self, job_id: str, token: int) -> bool:
+    def release(self, leases: Sequence[tuple[str, int]]) -> list[bool]:
         """See JobQueue."""
+        answers = []
         with self._index.change():
-            held = self._index.held(job_id, token)
-            if held is None:
-                return False
-            self._index.forget(held)
+            for job_id, token in leases:
+                held = self._index.held(job_id, token)
+                if held is not None:
+                    self._index.forget(held)
+                answers.append(held is not None)
         self.wake()
-        return True
+        return answers
 
     def requeue(self, job_id: str, token: int, *, epoch: int, run_at_ms: int) -> bool:
         """See JobQueue."""

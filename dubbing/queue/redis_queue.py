@@ -7,11 +7,10 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import redis
 
@@ -35,6 +34,7 @@ from dubbing.queue.base import (
 )
 from dubbing.queue_errors import QueueDownError, QueueSetupError
 
+T = TypeVar("T")
 LUA = Path(__file__).parent / "lua"
 KEYS = ("meta", "config", "job", "pend", "delayed", "lease", "holder", "run", "vt", "age")
 OLDEST_REDIS = (6, 2)
@@ -59,17 +59,19 @@ class RedisQueue:
         self, url: str, *, namespace: str = "dubbing", age_ms: int = AGE_MS, clock: Clock | None = None
     ) -> None:
         """Connect lazily; `clock` (ms) replaces Redis's own in tests."""
-        self._client = redis.Redis.from_url(
+        self._home = self._client = redis.Redis.from_url(
             url,
             socket_timeout=ANSWER_TIMEOUT_S,
             socket_connect_timeout=ANSWER_TIMEOUT_S,
             decode_responses=True,
             retry=None,
         )
-        options = self._client.connection_pool.connection_kwargs
+        options = self._home.connection_pool.connection_kwargs
         self.address = str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
         prefix = f"dq:{{{namespace}}}:"
-        self._keys = [prefix + name for name in KEYS] + [f"{prefix}ready:{pool}" for pool in POOLS]
+        names = [*KEYS, *(f"ready:{pool}" for pool in POOLS)]
+        # As bytes, because every call sends them all and the client would encode them every time.
+        self._keys = [(prefix + name).encode() for name in names]
         self._clock = clock
         self._age_ms = age_ms
         self._channel = prefix + "wake"
@@ -92,9 +94,9 @@ class RedisQueue:
         """See JobQueue."""
         return [Extended(n) for n in self._json("extend", leases=list(leases), ttl=ttl_ms) or ()]
 
-    def release(self, job_id: str, token: int) -> bool:
+    def release(self, leases: Sequence[tuple[str, int]]) -> list[bool]:
         """See JobQueue."""
-        return bool(self._run("release", id=job_id, token=token))
+        return [bool(n) for n in self._json("release", leases=list(leases)) or ()]
 
     def requeue(self, job_id: str, token: int, *, epoch: int, run_at_ms: int) -> bool:
         """See JobQueue."""
@@ -137,8 +139,7 @@ class RedisQueue:
         """See JobQueue."""
         if self._clock is not None:
             return self._clock()
-        with self._guarded():
-            seconds, micros = self._client.time()
+        seconds, micros = self._ask(lambda client: client.time())
         return int(seconds * 1000 + micros // 1000)
 
     # --- whole queue --------------------------------------------------------------------------------------------------
@@ -152,19 +153,22 @@ class RedisQueue:
         self._run("rebuild", step="end", grace=grace_ms, run_id=self._run_id())
 
     def is_ready(self) -> bool:
-        """See JobQueue. A server that was restarted may have lost its last second, so it counts as lost."""
-        with self._guarded():
-            state, run_id = self._client.hmget(self._keys[0], "state", "run_id")
-        return state == "ready" and run_id == self._run_id()
+        """See JobQueue. A restarted or promoted server may lack the last second, so its memory counts as lost."""
+        whole, run_id = self._json("whole")
+        return bool(whole) and run_id == self._run_id()
 
     def stats(self) -> Stats:
         """See JobQueue."""
         by_name = dict(zip(KEYS, self._keys, strict=False))
-        with self._guarded(), self._client.pipeline(transaction=True) as pipe:
-            pipe.hget(by_name["meta"], "state")
-            for key in ("pend", "delayed", "lease"):
-                pipe.zcard(by_name[key])
-            state, pending, delayed, leased = pipe.execute()
+
+        def count(client: redis.Redis) -> list[Any]:
+            with client.pipeline(transaction=True) as pipe:
+                pipe.hget(by_name["meta"], "state")
+                for key in ("pend", "delayed", "lease"):
+                    pipe.zcard(by_name[key])
+                return pipe.execute()
+
+        state, pending, delayed, leased = self._ask(count)
         return Stats(state == "ready", pending, delayed, leased)
 
     def fsck(self) -> list[str]:
@@ -173,8 +177,7 @@ class RedisQueue:
 
     def forget_everything(self) -> None:
         """Remove all keys of this installation, as if Redis had been emptied."""
-        with self._guarded():
-            self._client.delete(*self._keys)
+        self._ask(lambda client: client.delete(*self._keys))
 
     def wake(self) -> None:
         """See JobQueue. Only a hint: while Redis is away nobody hears it."""
@@ -185,42 +188,42 @@ class RedisQueue:
         """See JobQueue. While Redis is away it sleeps: the caller will ask again."""
         until = time.monotonic() + timeout_s
         try:
-            with self._listening, self._guarded():
-                if self._subscription is None:
-                    self._subscription = self._client.pubsub(  # type: ignore[no-untyped-call]
-                        ignore_subscribe_messages=True
-                    )
-                    self._subscription.subscribe(self._channel)
-                while (left := until - time.monotonic()) > 0:
-                    if self._subscription.get_message(timeout=left) is not None:
-                        return True
+            with self._listening:
+                return self._ask(lambda client: self._listen(client, until))
         except QueueDownError:
             self._drop_subscription()
             time.sleep(max(0.0, min(until - time.monotonic(), 0.1)))
         return False
 
+    def _listen(self, client: redis.Redis, until: float) -> bool:
+        if self._subscription is None:
+            self._subscription = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            self._subscription.subscribe(self._channel)
+        while (left := until - time.monotonic()) > 0:
+            if self._subscription.get_message(timeout=left) is not None:
+                return True
+        return False
+
     def ping(self) -> None:
         """See JobQueue."""
-        with self._guarded():
-            self._client.ping()
+        self._ask(lambda client: client.ping())
 
     def close(self) -> None:
         """See JobQueue."""
         self._drop_subscription()
         self._client.close()
+        self._home.close()
 
     def check_server(self, now_ms: int) -> list[str]:
         """Whether this Redis can hold a queue: warnings as sentences. Raises QueueSetupError, QueueDownError.
 
         `now_ms` is the database's clock.
         """
-        with self._guarded():
-            facts: dict[str, Any] = self._client.info()
-            try:
-                policy = self._client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
-                aof = self._client.config_get("appendonly").get("appendonly", "no")
-            except redis.ResponseError:  # hosted Redis often forbids CONFIG; INFO says the same
-                policy, aof = facts.get("maxmemory_policy"), "yes" if facts.get("aof_enabled") else "no"
+        self._ask(
+            lambda client: client.hget(self._keys[0], "state")
+        )  # in a cluster this leads to the node that is meant
+        facts: dict[str, Any] = self._ask(lambda client: client.info())
+        policy, aof = facts.get("maxmemory_policy"), facts.get("aof_enabled")
         version = tuple(int(part) for part in str(facts["redis_version"]).split(".")[:2])
         if version < OLDEST_REDIS:
             raise QueueSetupError(
@@ -233,7 +236,7 @@ class RedisQueue:
                 fix="Set `maxmemory-policy noeviction`.",
             )
         warnings = []
-        if aof != "yes":
+        if not aof:
             warnings.append("Redis keeps no append-only file: after a restart the queue is rebuilt from the database.")
         if abs(skew := self.now_ms() - now_ms) > SKEW_LIMIT_MS:
             warnings.append(f"The clocks of Redis and of the database differ by {skew / 1000:.0f} s: set both by NTP.")
@@ -250,16 +253,18 @@ class RedisQueue:
         given |= {"pools": POOLS, "channel": self._channel, "promoted": PROMOTED_AT_ONCE, "age_ms": self._age_ms}
         if self._clock is not None:
             given["now"] = self._clock()
-        packed = json.dumps(given, separators=(",", ":"))
-        with self._guarded():
+        packed = json.dumps(given, separators=(",", ":")).encode()
+
+        def call(client: redis.Redis) -> Any:
             try:
-                return self._client.evalsha(digest, len(self._keys), *self._keys, packed)
+                return client.evalsha(digest, len(self._keys), *self._keys, packed)
             except redis.exceptions.NoScriptError:
-                return self._client.eval(source, len(self._keys), *self._keys, packed)
+                return client.eval(source, len(self._keys), *self._keys, packed)
+
+        return self._ask(call)
 
     def _run_id(self) -> str:
-        with self._guarded():
-            return str(self._client.info("server")["run_id"])
+        return str(self._ask(lambda client: client.info("server"))["run_id"])
 
     def _drop_subscription(self) -> None:
         if self._subscription is not None:
@@ -267,12 +272,28 @@ class RedisQueue:
                 self._subscription.close()
             self._subscription = None
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _ask(self, question: Callable[[redis.Redis], T]) -> T:
+        """Ask the server that holds our keys. Raises QueueDownError.
+
+        In a cluster all our keys are in one slot: any node says whose it is, and when that one fails we ask again.
+        """
         try:
-            yield
+            try:
+                return question(self._client)
+            except redis.exceptions.MovedError as moved:
+                self._client = self._node(moved.host, moved.port)
+                return question(self._client)
         except redis.RedisError as error:
+            if self._client is not self._home:
+                self._client.close()
+                self._client = self._home
             raise QueueDownError(address=self.address, detail=str(error)) from error
+
+    def _node(self, host: str, port: int) -> redis.Redis:
+        """A client of another node, with the options of the first."""
+        pool = self._home.connection_pool
+        options = {**pool.connection_kwargs, "port": port, "host": host or pool.connection_kwargs.get("host")}
+        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=pool.connection_class, **options))
 
 
 def _plain(ticket: Ticket) -> dict[str, Any]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import SQLAlchemyError
 
 from dubbing.errors import SchemaError, StoreError
@@ -19,6 +23,8 @@ SCHEMA = "0004"
 """Newest migration this version knows."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 10_000
+OLDEST_SQLITE = (3, 35)
+"""The first with UPDATE ... RETURNING."""
 Clock = Callable[[], int]
 
 
@@ -74,7 +80,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent reading. Raises StoreError."""
-        with self._guarded(self._reader) as connection:
+        with self._guarded(self._reader) as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -82,7 +88,7 @@ class Database:
         try:
             with engine.connect() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, self._writer.dialect.loaded_dbapi.Error) as error:
             raise StoreError(name=self.name, detail=_first_line(error)) from error
 
     def now_ms(self, connection: Connection) -> int:
@@ -126,10 +132,28 @@ def upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+def run(connection: Connection, statement: str, facts: dict[str, Any] | list[dict[str, Any]]) -> DBAPICursor:
+    """Run a statement with `:name` parameters as `execute(text(statement), facts)` does, for an eighth of its CPU.
+
+    Several sets of facts run it once for each. The answer is the driver's cursor, whose rows are tuples.
+    """
+    cursor = connection.connection.cursor()
+    ready = _for_driver(statement, connection.dialect.paramstyle)
+    if isinstance(facts, list):
+        cursor.executemany(ready, facts)
+    else:
+        cursor.execute(ready, facts)
+    return cursor
+
+
+@lru_cache(maxsize=256)
+def _for_driver(statement: str, paramstyle: Any) -> str:
+    return str(text(statement).compile(dialect=DefaultDialect(paramstyle=paramstyle)))
+
+
 def changed(connection: Connection, statement: str, facts: Mapping[str, Any]) -> bool:
     """Run an UPDATE that names the state it expects; True when it found it (one row changed)."""
-    result: CursorResult[Any] = connection.execute(text(statement), dict(facts))
-    return result.rowcount == 1
+    return run(connection, statement, dict(facts)).rowcount == 1
 
 
 def _version(connection: Connection) -> str | None:
@@ -141,15 +165,24 @@ def _version(connection: Connection) -> str | None:
     return version
 
 
+def check_sqlite(path: Path, version: tuple[int, ...]) -> None:
+    """Raises StoreError when Python's SQLite is too old."""
+    if version < OLDEST_SQLITE:
+        found, wanted = (".".join(str(part) for part in numbers) for numbers in (version, OLDEST_SQLITE))
+        raise StoreError(name=str(path), detail=f"Python was built with SQLite {found}; {wanted} or newer is needed")
+
+
 def _sqlite_engines(path: Path) -> tuple[Engine, Engine]:
     """A writer with one connection whose transactions begin IMMEDIATE, and readers that cannot write."""
+    check_sqlite(path, sqlite3.sqlite_version_info)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise StoreError(name=str(path), detail=error.strerror) from error
-    writer = create_engine(f"sqlite:///{path}", pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
-    reader = create_engine(f"sqlite:///{path}", pool_size=5, connect_args={"check_same_thread": False})
+    shared: dict[str, Any] = {"connect_args": {"check_same_thread": False}, "paramstyle": "named"}
+    writer = create_engine(f"sqlite:///{path}", pool_size=1, max_overflow=0, **shared)
+    reader = create_engine(f"sqlite:///{path}", pool_size=5, **shared)
 
     def prepare(connection: Any, query_only: int) -> None:
         # The driver must not begin transactions by itself: it would begin them deferred, and a deferred
@@ -161,8 +194,8 @@ def _sqlite_engines(path: Path) -> tuple[Engine, Engine]:
 
     event.listen(writer, "connect", lambda connection, _: prepare(connection, 0))
     event.listen(reader, "connect", lambda connection, _: prepare(connection, 1))
-    event.listen(writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    event.listen(reader, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    event.listen(writer, "begin", lambda connection: run(connection, "BEGIN IMMEDIATE", {}))
+    event.listen(reader, "begin", lambda connection: run(connection, "BEGIN", {}))
     return writer, reader
 
 

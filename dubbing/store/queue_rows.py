@@ -8,8 +8,8 @@ from typing import Literal
 
 from sqlalchemy import text
 
-from dubbing.jobs import DEFAULT_USER_CAP, Job
-from dubbing.store.database import Database, changed
+from dubbing.jobs import DEFAULT_USER_CAP, Ask, Job
+from dubbing.store.database import Database, changed, run
 from dubbing.store.rows import WAITING_SQL, jobs_where, one_job, placeholders
 
 Backend = Literal["redis", "local"]
@@ -49,7 +49,8 @@ class QueueRows(Database):
     def outbox(self, limit: int) -> list[Job]:
         """Waiting jobs that the queue may not know of, oldest first."""
         with self.read() as connection:
-            return jobs_where(connection, f"indexed = 0 AND {WAITING_SQL} ORDER BY seq LIMIT :limit", {"limit": limit})
+            condition = f"indexed = 0 AND {WAITING_SQL} ORDER BY seq LIMIT :limit"
+            return jobs_where(connection, condition, {"limit": limit}, index="ix_job_outbox")
 
     def mark_indexed(self, jobs: Iterable[Job], backend_epoch: int) -> None:
         """Note that the queue in charge knows these jobs, as they were when it was told."""
@@ -62,7 +63,7 @@ class QueueRows(Database):
         )
         if known:
             with self.write() as connection:
-                connection.execute(text(statement), known)
+                run(connection, statement, known)
 
     def waiting(self, after_seq: int, limit: int) -> list[Job]:
         """Waiting jobs in the order they were submitted, a page at a time."""
@@ -73,7 +74,13 @@ class QueueRows(Database):
     def running(self) -> list[Job]:
         """All running jobs."""
         with self.read() as connection:
-            return jobs_where(connection, "state = 'running' ORDER BY seq", {})
+            return jobs_where(connection, "state = 'running' ORDER BY seq", {}, index="ix_job_running")
+
+    def wishes(self) -> dict[tuple[str, int], Ask]:
+        """What users ask of running jobs, by job id and epoch."""
+        with self.read() as connection:
+            rows = run(connection, "SELECT id, epoch, asked FROM job WHERE state = 'running' AND asked IS NOT NULL", {})
+            return {(job_id, epoch): asked for job_id, epoch, asked in rows.fetchall()}
 
     def counts(self) -> dict[str, int]:
         """Number of jobs by state."""
@@ -108,8 +115,8 @@ class QueueRows(Database):
     def in_charge(self) -> InCharge:
         """Which queue orders the jobs now."""
         with self.read() as connection:
-            row = connection.execute(text("SELECT backend, backend_epoch, holder FROM queue_state WHERE id = 1")).one()
-        return InCharge(row.backend, row.backend_epoch, row.holder)
+            rows = run(connection, "SELECT backend, backend_epoch, holder FROM queue_state WHERE id = 1", {}).fetchall()
+        return InCharge(*rows[0])
 
     def put_in_charge(self, backend: Backend, *, holder: str, seen_epoch: int) -> InCharge | None:
         """Hand the jobs to another queue; None when somebody else did so since `seen_epoch` was read.

@@ -25,7 +25,7 @@ from dubbing.jobs import (
     Job,
     State,
 )
-from dubbing.store.database import Database, changed
+from dubbing.store.database import Database, changed, run
 from dubbing.store.rows import as_json, jobs_where, one_job, placeholders, write_event
 
 _INSERT_JOB = """
@@ -93,14 +93,13 @@ class RequestRows(Database):
                 "state": (State.DELAYED if run_at_ms > now else State.PENDING).value, "max_attempts": max_attempts,
                 "run_at": run_at_ms, "request": as_json(request), "now": now,
             }  # fmt: skip
-            connection.execute(text(_INSERT_JOB), facts)
+            run(connection, _INSERT_JOB, facts)
             for position, language in enumerate(targets):
-                where = {"job": facts["id"], "language": language, "position": position}
-                connection.execute(text(_INSERT_TARGET), where)
+                run(connection, _INSERT_TARGET, {"job": facts["id"], "language": language, "position": position})
             job = self._mine(connection, actor, str(facts["id"]))
             if key:
                 used = {"user": actor.user_id, "key": key, "digest": digest, "job": job.id, "now": now}
-                connection.execute(text(_INSERT_KEY), used)
+                run(connection, _INSERT_KEY, used)
             write_event(connection, job, job.state.value, now, {})
         return job, True
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection
 
 from dubbing.jobs import Job, State
+from dubbing.store.database import run
 
 JOB_COLUMNS = (
     "id, seq, user_id, pool, priority, cost, state, epoch, attempt, max_attempts, crash_count, orphan_count, "
     "run_at_ms, lease_until_ms, owner, asked, request, progress, result, error, created_ms, started_ms, finished_ms, "
     "shared"
 )
+JOB_FIELDS = JOB_COLUMNS.split(", ")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 WAITING_SQL = "state IN ('pending', 'delayed')"
 
 
-def job_of(row: Row[Any]) -> Job:
+def job_of(row: Sequence[Any]) -> Job:
     """The job a row of JOB_COLUMNS describes."""
-    facts = dict(row._mapping)
+    facts: dict[str, Any] = dict(zip(JOB_FIELDS, row, strict=True))
     facts["state"], facts["shared"] = State(facts["state"]), bool(facts["shared"])
     facts["request"] = json.loads(facts["request"])
     for name in ("progress", "result", "error"):
@@ -28,10 +31,22 @@ def job_of(row: Row[Any]) -> Job:
     return Job(**facts)
 
 
-def jobs_where(connection: Connection, condition: str, facts: Mapping[str, Any]) -> list[Job]:
-    """Jobs that meet an SQL condition (with its ORDER BY and LIMIT)."""
-    rows = connection.execute(text(f"SELECT {JOB_COLUMNS} FROM job WHERE {condition}"), dict(facts))
+def by_index(connection: Connection, index: str) -> str:
+    """Names the index a statement must use: without statistics SQLite would read all jobs that ever were."""
+    return f"INDEXED BY {index}" if connection.dialect.name == "sqlite" else ""
+
+
+def jobs_where(connection: Connection, condition: str, facts: Mapping[str, Any], *, index: str = "") -> list[Job]:
+    """Jobs that meet an SQL condition (with its ORDER BY and LIMIT), found by an index when one is named."""
+    source = f"job {by_index(connection, index)}" if index else "job"
+    rows = run(connection, f"SELECT {JOB_COLUMNS} FROM {source} WHERE {condition}", dict(facts)).fetchall()
     return [job_of(row) for row in rows]
+
+
+def changed_job(connection: Connection, statement: str, facts: Mapping[str, Any]) -> Job | None:
+    """Run an UPDATE of one job that names the state it expects; the job as it is now, None when it was not so."""
+    row = run(connection, f"{statement} RETURNING {JOB_COLUMNS}", dict(facts)).fetchone()
+    return None if row is None else job_of(row)
 
 
 def one_job(connection: Connection, job_id: str) -> Job | None:
@@ -43,16 +58,24 @@ def one_job(connection: Connection, job_id: str) -> Job | None:
 def write_event(connection: Connection, job: Job, kind: str, at_ms: int, data: Mapping[str, Any]) -> None:
     """Add an event; a progress event replaces the last one, for only the newest counts."""
     if kind == "progress":
-        connection.execute(text("DELETE FROM event WHERE job_id = :id AND kind = 'progress'"), {"id": job.id})
-    connection.execute(
-        text("INSERT INTO event (job_id, user_id, at_ms, kind, data) VALUES (:job, :user, :at, :kind, :data)"),
-        {"job": job.id, "user": job.user_id, "at": at_ms, "kind": kind, "data": as_json(data)},
-    )
+        run(connection, "DELETE FROM event WHERE job_id = :id AND kind = 'progress'", {"id": job.id})
+    write_events(connection, [(job.id, job.user_id, kind, data)], at_ms)
+
+
+def write_events(connection: Connection, events: Iterable[tuple[str, str, str, Mapping[str, Any]]], at_ms: int) -> None:
+    """Add (job id, user id, kind, data) events of one moment, in this order."""
+    facts = [
+        {"job": job_id, "user": user, "at": at_ms, "kind": kind, "data": as_json(data)}
+        for job_id, user, kind, data in events
+    ]
+    if facts:
+        statement = "INSERT INTO event (job_id, user_id, at_ms, kind, data) VALUES (:job, :user, :at, :kind, :data)"
+        run(connection, statement, facts)
 
 
 def as_json(data: Mapping[str, Any]) -> str:
     """Compact JSON with sorted keys, so that equal data are equal text."""
-    return json.dumps(data, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(data)
 
 
 def placeholders(values: Iterable[str]) -> tuple[str, dict[str, str]]:

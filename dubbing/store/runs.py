@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 
 from dubbing.errors import DubbingError, PoisonJobError
 from dubbing.jobs import DEFAULT_USER_CAP, TERMINAL, WAITING, Actor, Job, State, can_become, is_dead, retry_at
-from dubbing.store.database import changed
+from dubbing.store.database import changed, run
 from dubbing.store.requests import RequestRows, job_of_id
-from dubbing.store.rows import WAITING_SQL, as_json, write_event
+from dubbing.store.rows import WAITING_SQL, as_json, by_index, changed_job, placeholders, write_event, write_events
 from dubbing.types import Line
 
 _SAME_BACKEND = "(SELECT backend_epoch FROM queue_state WHERE id = 1) = :backend_epoch"
@@ -25,7 +25,12 @@ _TAKE = f"""
 UPDATE job SET state = 'running', epoch = :epoch, owner = :owner, lease_until_ms = :now + :ttl,
                started_ms = :now, finished_ms = NULL, error = NULL, progress = NULL, indexed = 1
  WHERE id = :id AND epoch = :epoch - 1 AND {WAITING_SQL} AND asked IS NULL AND {_SAME_BACKEND}
-   AND (SELECT count(*) FROM job AS other WHERE other.user_id = job.user_id AND other.state = 'running') < {_CAP}
+   AND (SELECT count(*) FROM job AS other {{by_index}}
+        WHERE other.user_id = job.user_id AND other.state = 'running') < {_CAP}
+"""
+_FINISH = f"""
+UPDATE job SET state = :state, result = :result, finished_ms = :now, owner = '', asked = NULL, indexed = 1
+ WHERE {_FENCED} RETURNING user_id
 """
 
 
@@ -46,44 +51,64 @@ class RunRows(RequestRows):
     """Take, heartbeat, finish, retry, reclaim: conditional updates whose row count decides."""
 
     def take(self, fence: Fence, *, owner: str, ttl_ms: int) -> Job | None:
-        """Start a run: the waiting job becomes ours, if its user may run one more. None when it did not."""
+        """Start one run, see `take_all`."""
+        (job,) = self.take_all([fence], owner=owner, ttl_ms=ttl_ms)
+        return job
+
+    def take_all(self, fences: Sequence[Fence], *, owner: str, ttl_ms: int) -> list[Job | None]:
+        """Start runs: each waiting job becomes ours if its user may run one more, else its answer is None."""
         with self.write() as connection:
-            if not self.is_sqlite:
-                # The user's row makes starts of one user take turns, so that two cannot both see a free place.
-                connection.execute(
-                    text("SELECT 1 FROM app_user WHERE id = (SELECT user_id FROM job WHERE id = :id) FOR UPDATE"),
-                    {"id": fence.job_id},
-                )
+            self._lock_users(connection, [fence.job_id for fence in fences])
             now = self.now_ms(connection)
-            facts = fence.facts(owner=owner, ttl=ttl_ms, now=now, default_cap=DEFAULT_USER_CAP)
-            if not changed(connection, _TAKE, facts):
-                return None
-            job = job_of_id(connection, fence.job_id)
-            write_event(connection, job, State.RUNNING.value, now, {"epoch": fence.epoch})
-            return job
+            facts = {"owner": owner, "ttl": ttl_ms, "now": now, "default_cap": DEFAULT_USER_CAP}
+            take = _TAKE.format(by_index=by_index(connection, "ix_job_running"))
+            jobs = [changed_job(connection, take, fence.facts(**facts)) for fence in fences]
+            events = [(job.id, job.user_id, State.RUNNING.value, {"epoch": job.epoch}) for job in jobs if job]
+            write_events(connection, events, now)
+            return jobs
+
+    def _lock_users(self, connection: Connection, job_ids: Sequence[str]) -> None:
+        """Starts of one user take turns, so that two cannot both see a free place; SQLite has one writer anyway."""
+        if not self.is_sqlite:
+            names, facts = placeholders(job_ids)
+            users = f"SELECT user_id FROM job WHERE id IN ({names})"
+            # Always in the order of their ids, so that two dispatchers never wait for each other.
+            run(connection, f"SELECT 1 FROM app_user WHERE id IN ({users}) ORDER BY id FOR UPDATE", facts)
 
     def heartbeat(self, fence: Fence, ttl_ms: int) -> Job | None:
         """Renew the lease of a running job; None when it is not ours any more. The answer says what its user asked."""
         with self.write() as connection:
             facts = fence.facts(now=self.now_ms(connection), ttl=ttl_ms)
-            if not changed(connection, f"UPDATE job SET lease_until_ms = :now + :ttl WHERE {_FENCED}", facts):
-                return None
-            return job_of_id(connection, fence.job_id)
+            return changed_job(connection, f"UPDATE job SET lease_until_ms = :now + :ttl WHERE {_FENCED}", facts)
 
     def report_progress(self, fence: Fence, progress: Mapping[str, Any]) -> bool:
         """Show how far a running job is; False when it is not ours any more."""
         with self.write() as connection:
             facts = fence.facts(progress=as_json(progress))
-            if not changed(connection, f"UPDATE job SET progress = :progress WHERE {_FENCED}", facts):
-                return False
-            job = job_of_id(connection, fence.job_id)
-            write_event(connection, job, "progress", self.now_ms(connection), progress)
-            return True
+            job = changed_job(connection, f"UPDATE job SET progress = :progress WHERE {_FENCED}", facts)
+            if job is not None:
+                write_event(connection, job, "progress", self.now_ms(connection), progress)
+            return job is not None
 
-    def finish(self, fence: Fence, result: Mapping[str, Any], *, warned: bool = False) -> Job | None:
-        """End a run well; None when it is not ours any more."""
+    def finish(self, fence: Fence, result: Mapping[str, Any], *, warned: bool = False) -> bool:
+        """End one run well, see `finish_all`."""
+        return self.finish_all([(fence, result, warned)]) == [True]
+
+    def finish_all(self, ends: Sequence[tuple[Fence, Mapping[str, Any], bool]]) -> list[bool]:
+        """End runs well, (fence, result, with warnings) each; the answer of one that is not ours any more is False."""
+        written: list[bool] = []
+        events: list[tuple[str, str, str, Mapping[str, Any]]] = []
         with self.write() as connection:
-            return self._leave(connection, fence, State.WARNED if warned else State.DONE, result=as_json(result))
+            now = self.now_ms(connection)
+            for fence, result, warned in ends:
+                state = (State.WARNED if warned else State.DONE).value
+                facts = fence.facts(state=state, result=as_json(result), now=now)
+                user = run(connection, _FINISH, facts).fetchone()
+                written.append(user is not None)
+                if user is not None:
+                    events.append((fence.job_id, user[0], state, {}))
+            write_events(connection, events, now)
+        return written
 
     def fail(self, fence: Fence, error: Mapping[str, Any]) -> Job | None:
         """End a run with an error (`DubbingError.as_dict()`): the job waits for its next attempt or has failed."""
@@ -99,7 +124,7 @@ class RunRows(RequestRows):
                 job_id=job.id,
             )
             state = _asked_state(job) or (State.FAILED if again is None else State.DELAYED)
-            return self._leave(connection, fence, state, attempt=attempt, error=as_json(error), run_at_ms=again or 0)
+            return self._end(connection, fence, state, attempt=attempt, error=as_json(error), run_at_ms=again or 0)
 
     def crash(self, fence: Fence, detail: str, *, only_expired: bool = True) -> Job | None:
         """Take a job back from a runner that died: it waits again, or is dead after its third crash.
@@ -129,7 +154,7 @@ class RunRows(RequestRows):
                 error = PoisonJobError(what=what, count=counts[count], detail=detail)
             state = _asked_state(job) or (State.PENDING if error is None else State.FAILED)
             kept = {} if error is None else {"error": as_json({**error.as_dict(), "detail": detail})}
-            return self._leave(connection, fence, state, why=detail, run_at_ms=0, **counts, **kept)
+            return self._end(connection, fence, state, detail, run_at_ms=0, **counts, **kept)
 
     def disown(self, fence: Fence) -> bool:
         """Note that the run itself fell silent, not its dispatcher; False when it is not ours any more."""
@@ -141,13 +166,13 @@ class RunRows(RequestRows):
         with self.write() as connection:
             job = self._locked(connection, fence.job_id)
             state = _asked_state(job) or State.DELAYED
-            return self._leave(connection, fence, state, run_at_ms=self.now_ms(connection) + wait_ms)
+            return self._end(connection, fence, state, run_at_ms=self.now_ms(connection) + wait_ms)
 
     def stopped(self, fence: Fence) -> Job | None:
         """End a run as its user asked: cancelled or paused. None when nobody asked or it is not ours any more."""
         with self.write() as connection:
             state = _asked_state(self._locked(connection, fence.job_id))
-            return None if state is None else self._leave(connection, fence, state)
+            return None if state is None else self._end(connection, fence, state)
 
     def save_target(self, fence: Fence, language: str, state: str, result: Mapping[str, Any] | None = None) -> bool:
         """Note how a target language stands; False when the run is not ours any more."""
@@ -204,9 +229,7 @@ class RunRows(RequestRows):
         # An update that changes nothing locks the row, so that the run cannot be reclaimed before the commit.
         return changed(connection, f"UPDATE job SET epoch = epoch WHERE {_FENCED}", fence.facts())
 
-    def _leave(
-        self, connection: Connection, fence: Fence, state: State, *, why: str = "", **columns: Any
-    ) -> Job | None:
+    def _end(self, connection: Connection, fence: Fence, state: State, why: str = "", **columns: Any) -> Job | None:
         """running -> `state`, if the run is ours; a waiting job goes to the outbox, for the queue must learn of it."""
         assert can_become(State.RUNNING, state)
         now = self.now_ms(connection)
@@ -219,9 +242,9 @@ class RunRows(RequestRows):
             **columns,
         }
         sets = ", ".join(f"{name} = :{name}" for name in values)
-        if not changed(connection, f"UPDATE job SET {sets} WHERE {_FENCED}", fence.facts(**values)):
+        job = changed_job(connection, f"UPDATE job SET {sets} WHERE {_FENCED}", fence.facts(**values))
+        if job is None:
             return None
-        job = job_of_id(connection, fence.job_id)
         data: dict[str, Any] = {"reason": why} if why else {}
         if job.error is not None and state in (State.DELAYED, State.FAILED):
             data["error"] = job.error

@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from dubbing.queue.base import Ticket
 from dubbing.queue.redis_queue import RedisQueue
-from dubbing.queue_errors import QueueDownError
 
 USERS = 1_000
 FREE_USERS = 20
@@ -30,14 +31,19 @@ LIMIT = 1.5
 
 @contextmanager
 def own_redis() -> Iterator[str]:
+    """The address of a Redis of our own that answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     with tempfile.TemporaryDirectory(prefix="dub-bench-") as folder:
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        url = f"redis://127.0.0.1:{port}/0"
         try:
-            yield f"redis://127.0.0.1:{port}/0"
+            # Asked again and again while the server starts.
+            with redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 400)) as client:
+                client.ping()
+            yield url
         finally:
             server.terminate()
             server.wait()
@@ -75,15 +81,6 @@ def cost(url: str, jobs: int) -> tuple[float, float, float]:
 
 def main() -> int:
     with own_redis() as url:
-        queue = RedisQueue(url)
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            try:
-                queue.ping()
-                break
-            except QueueDownError:
-                time.sleep(0.05)
-        queue.close()
         cost(url, 100)
         small, large = cost(url, 100), cost(url, 100_000)
     ratios = [big / little for big, little in zip(large, small, strict=True)]

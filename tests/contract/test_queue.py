@@ -63,7 +63,7 @@ def finish_all(queue: JobQueue, count: int) -> list[str]:
     users = []
     for _ in range(count):
         (claimed,) = queue.claim("gpu", 1, owner="d1", ttl_ms=TTL).claims
-        assert queue.release(claimed.job_id, claimed.token)
+        assert queue.release([(claimed.job_id, claimed.token)]) == [True]
         users.append(claimed.user)
     return users
 
@@ -124,7 +124,7 @@ def test_a_cap_is_kept_raised_and_lowered(queue: JobQueue, cap: str) -> None:
     queue.configure(scope, name, field, 2)  # type: ignore[arg-type]
     assert claim(queue, 5) == ["j0", "j1"]
     queue.configure(scope, name, field, 1)  # type: ignore[arg-type]
-    queue.release("j0", 1)
+    queue.release([("j0", 1)])
     assert claim(queue) == []
     queue.configure(scope, name, field, 3)  # type: ignore[arg-type]
     assert claim(queue, 5) == ["j2", "j3"]
@@ -146,7 +146,7 @@ def test_a_job_that_waits_rises_a_band_at_a_time_and_starts_in_the_end(queue: Jo
         (started,) = claim(queue)
         if started == "j0":
             break
-        queue.release(started, 1)
+        queue.release([(started, 1)])
     assert n <= 9 * 5 + 1
 
 
@@ -182,7 +182,8 @@ def test_a_running_job_and_a_newer_epoch_are_not_touched_by_a_late_push(queue: J
 def test_a_second_call_of_anything_with_a_used_token_does_nothing(queue: JobQueue) -> None:
     queue.enqueue([ticket(1), ticket(2)])
     claim(queue, 2)
-    assert [queue.release("j1", 1) for _ in range(2)] == [True, False]
+    assert queue.release([("j1", 1), ("j1", 1)]) == [True, False]
+    assert queue.release([("j1", 1)]) == [False]
     assert [queue.requeue("j2", 1, epoch=1, run_at_ms=0) for _ in range(2)] == [True, False]
     assert [queue.cancel("j2"), queue.cancel("j2")] == [Cancelled.REMOVED, Cancelled.UNKNOWN]
 
@@ -271,8 +272,7 @@ def test_a_rebuilt_queue_serves_in_the_same_order(queue: JobQueue) -> None:
     tickets = [ticket(n, f"u{rng.randrange(5)}", band=rng.randrange(10), cost=rng.randrange(1, 5)) for n in range(300)]
     queue.enqueue(tickets)
     started = claim(queue, 40)
-    for job_id in started:
-        queue.release(job_id, 1)
+    queue.release([(job_id, 1) for job_id in started])
     before_the_loss = queue.claim("gpu", 30, owner="d1", ttl_ms=TTL).claims
     for lost in reversed(before_the_loss):
         queue.requeue(lost.job_id, lost.token, epoch=0, run_at_ms=0)
@@ -307,7 +307,7 @@ def test_eight_clients_at_once_never_lease_a_job_twice_nor_exceed_a_cap(queue: J
                 wrong.append(1)
             for c in claimed.claims:
                 leased[c.job_id] += 1
-                queue.release(c.job_id, c.token)
+                queue.release([(c.job_id, c.token)])
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

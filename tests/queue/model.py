@@ -120,11 +120,8 @@ class Model:
         entry = self.jobs.get(job_id)
         return entry if entry and entry.place == "leased" and entry.token == token else None
 
-    def release(self, job_id: str, token: int) -> bool:
-        if not self.held(job_id, token):
-            return False
-        del self.jobs[job_id]
-        return True
+    def release(self, leases: list[tuple[str, int]]) -> list[bool]:
+        return [self.held(*lease) is not None and bool(self.jobs.pop(lease[0])) for lease in leases]
 
     def requeue(self, job_id: str, token: int, *, epoch: int, run_at_ms: int) -> bool:
         entry = self.held(job_id, token)

@@ -271,7 +271,7 @@ def test_the_runs_of_a_dead_dispatcher_are_taken_over_by_another(tmp_path: Path,
     assert second.started == [(job.id, 2)]
     row = shop.store.job(shop.ana, job.id)
     assert (row.attempt, row.crash_count, row.orphan_count) == (0, 0, 1)
-    assert shop.store.finish(Fence(job.id, 1, shop.store.in_charge().backend_epoch), {}) is None
+    assert not shop.store.finish(Fence(job.id, 1, shop.store.in_charge().backend_epoch), {})
     shop.close()
 
 

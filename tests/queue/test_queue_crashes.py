@@ -22,6 +22,7 @@ from workshop import Workshop
 
 from dubbing.failpoints import POINTS
 from dubbing.jobs import DEFAULT_USER_CAP, MAX_ORPHANED, State
+from dubbing.queue.base import Stats
 from tests.services import RedisServer, wait_until
 
 CHAOS = os.environ.get("DUBBING_TEST_CHAOS") == "1"
@@ -116,7 +117,8 @@ class Yard(Workshop):
             self.intake.retry(self.admin, dead.id)
         wait_until(self.drained, timeout_s, "the end of the suspects")
         self.verify()
-        wait_until(lambda: self.choices[0].queue.stats().leased == 0, 20, "the end of the last lease")
+        nothing = Stats(True, 0, 0, 0)
+        wait_until(lambda: self.choices[0].queue.stats() == nothing, 20, "the end of the last lease")
         assert self.choices[0].queue.fsck() == []
 
     def close(self) -> None:
@@ -194,29 +196,37 @@ def hasten_retries(yard: Yard) -> None:
         )
 
 
+SUBMITTER = """
+import json, os, signal, sys
+from workshop import *
+from dubbing import failpoints
+from dubbing.jobs import Actor
+settings, point, times = config.load(json.loads(sys.argv[1]), None), sys.argv[3], int(sys.argv[4])
+failpoints.arm(point, lambda: os.kill(os.getpid(), signal.SIGKILL))
+for n in range(times):
+    if os.fork() == 0:
+        store = open_store(settings)
+        Intake(store, choose_queue(settings, now_ms=0).queue).submit(Actor(sys.argv[2]), {"n": n})
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGKILL
+"""
+
+
 @pytest.mark.parametrize("point", ["submit.stored", "submit.pushed"])
 def test_a_submission_whose_process_dies_after_the_commit_still_runs(
     point: str, tmp_path: Path, own_redis: RedisServer
 ) -> None:
     yard = Yard(tmp_path, own_redis.url)
-    script = (
-        "import os, signal, sys; from workshop import *; from dubbing import failpoints;"
-        "from dubbing.jobs import Actor;"
-        "import json; s = config.load(json.loads(sys.argv[1]), None); st = open_store(s);"
-        f"failpoints.arm('{point}', lambda: os.kill(os.getpid(), signal.SIGKILL));"
-        "Intake(st, choose_queue(s, now_ms=0).queue).submit(Actor(sys.argv[2]), {'n': 1})"
-    )
+    yard.added = 1_000 if CHAOS else 5
     try:
         here = Path(__file__).parent
         path = f"{here}:{here.parents[1]}"
-        killed = subprocess.run(
-            [sys.executable, "-c", script, json.dumps(yard.given), yard.users[0].user_id],
-            env={**os.environ, "PYTHONPATH": path}, check=False,
-        )  # fmt: skip
-        assert killed.returncode == -signal.SIGKILL
+        given = [json.dumps(yard.given), yard.users[0].user_id, point, str(yard.added)]
+        env = {**os.environ, "PYTHONPATH": path}
+        subprocess.run([sys.executable, "-c", SUBMITTER, *given], env=env, check=True)
+        assert len(yard.store.outbox(2_000)) == yard.added
         yard.spawn()
-        yard.added = 1
-        yard.finish()
+        wait_until(lambda: yard.store.outbox(1) == [], 60, "an empty outbox")
+        yard.finish(600 if CHAOS else 60)
     finally:
         yard.close()
 

@@ -110,7 +110,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(nth=nths, off=st.sampled_from([0, 0, 1]))
     def release(self, nth: int, off: int) -> None:
         job_id, token = self.some_job(nth, "leased")
-        self.ask("release", job_id, token + off)
+        self.ask("release", [(job_id, token + off), self.some_job(nth + 1, "leased")])
 
     @rule(nth=nths, off=st.sampled_from([0, 0, 1]), delay=st.sampled_from([0, 900]))
     def requeue(self, nth: int, off: int, delay: int) -> None:

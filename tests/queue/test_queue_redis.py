@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 import time
@@ -120,7 +119,7 @@ def test_where_there_are_no_named_pipes_the_queue_looks_five_times_a_second(tmp_
 
 def test_all_keys_of_an_installation_are_in_one_slot_of_a_cluster() -> None:
     queue = RedisQueue(NOWHERE, namespace="x")
-    assert len({key_slot(key.encode()) for key in queue._keys}) == 1
+    assert len({key_slot(key) for key in queue._keys}) == 1
     assert len(set(queue._keys)) == len(queue._keys)
     queue.close()
 
@@ -199,28 +198,59 @@ def test_a_full_redis_costs_no_job(tmp_path: Path, own_redis: RedisServer) -> No
     shop.close()
 
 
+class Skewed:
+    """Redis' clock, `off_ms` wrong, and moved by the test's hand."""
+
+    def __init__(self, shop: Workshop, queue: RedisQueue) -> None:
+        self.off_ms, self._start, self._shop = 0, queue.now_ms(), shop
+        queue._clock = self
+
+    def __call__(self) -> int:
+        return self._start + self.off_ms + round((self._shop.clock.now - 1_000) * 1_000)
+
+
 def test_a_jump_of_redis_clock_takes_no_job_from_its_runner(tmp_path: Path, own_redis: RedisServer) -> None:
     shop = Workshop(tmp_path, own_redis.url)
     launcher = FakeLauncher()
     dispatcher = shop.dispatcher(launcher)
     queue = shop.choices[-1].redis
     assert queue is not None
-    offset = itertools.chain([0])
-    hour = 0
-    start = queue.now_ms()
-    queue._clock = lambda: start + hour + round((shop.clock.now - 1_000) * 1_000)
+    clock = Skewed(shop, queue)
     dispatcher.start()
     job = shop.submit()
     turn(shop, dispatcher)
     assert launcher.started == [(job.id, 1)]
-    hour = 3_600_000
+    clock.off_ms = 3_600_000
     turns(shop, dispatcher, 3 * SHORT.lease)
-    hour = 0
+    clock.off_ms = 0
     turns(shop, dispatcher, SHORT.lease)
     assert launcher.started == [(job.id, 1)]
     assert shop.state(job) is State.RUNNING
     assert queue.extend([(job.id, 1)], 1_000) == [Extended.OK]
-    assert list(offset) == [0]
+    shop.close()
+
+
+@pytest.mark.parametrize("off_ms", [-30_000, 30_000])
+def test_clocks_that_differ_by_half_a_minute_start_no_job_twice_and_take_back_what_died(
+    tmp_path: Path, own_redis: RedisServer, off_ms: int
+) -> None:
+    shop = Workshop(tmp_path, own_redis.url)
+    launcher = FakeLauncher()
+    dispatcher = shop.dispatcher(launcher)
+    queue = shop.choices[-1].redis
+    assert queue is not None
+    Skewed(shop, queue).off_ms = off_ms
+    dispatcher.start()
+    job = shop.submit()
+    turns(shop, dispatcher, 3 * SHORT.lease)
+    assert launcher.started == [(job.id, 1)]
+    launcher.gone.append((job.id, 1, "signal 9"))
+    turns(shop, dispatcher, 0.4)
+    assert launcher.started == [(job.id, 1), (job.id, 2)]
+    assert not shop.store.finish(Fence(job.id, 1, shop.store.in_charge().backend_epoch), {})
+    dispatcher.report(finished(job.id, 2))
+    turns(shop, dispatcher, 0.4)
+    assert shop.state(job) is State.DONE
     shop.close()
 
 

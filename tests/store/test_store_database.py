@@ -18,7 +18,7 @@ from dubbing.errors import BackupError, SchemaError, SettingsError, StoreError
 from dubbing.jobs import Actor
 from dubbing.store import Store, open_store
 from dubbing.store.backup import backup, check, restore
-from dubbing.store.database import MIGRATIONS, SCHEMA
+from dubbing.store.database import MIGRATIONS, SCHEMA, check_sqlite, run
 
 
 @pytest.fixture
@@ -93,6 +93,27 @@ def test_a_database_server_that_is_not_there_is_a_clear_error_without_the_passwo
 def test_a_missing_driver_is_named_with_the_command_that_installs_it() -> None:
     with pytest.raises(StoreError, match=r"pg8000 is not installed; pip install"):
         Store("postgresql+pg8000://me:secret@x/y")
+
+
+def test_a_sqlite_that_is_too_old_is_named() -> None:
+    check_sqlite(Path("jobs.sqlite3"), sqlite3.sqlite_version_info)
+    with pytest.raises(StoreError, match=r"SQLite 3\.31\.1; 3\.35 or newer"):
+        check_sqlite(Path("jobs.sqlite3"), (3, 31, 1))
+
+
+def test_one_reading_sees_one_state_whatever_is_written_meanwhile(file: Path) -> None:
+    store = open_file(file)
+    with store.read() as connection:
+        before = run(connection, "SELECT count(*) FROM app_user", {}).fetchone()
+        store.add_user("ana")
+        assert run(connection, "SELECT count(*) FROM app_user", {}).fetchone() == before
+    store.close()
+
+
+def test_an_error_of_the_driver_is_a_store_error(store: Store) -> None:
+    with pytest.raises(StoreError), store.write() as connection:
+        run(connection, "SELECT 1 FROM nowhere", {})
+    store.ping()
 
 
 def test_writers_wait_for_their_turn_instead_of_failing(file: Path) -> None:

@@ -64,7 +64,7 @@ def test_no_write_of_a_stale_run_changes_a_row(store: Store, ana: Actor, running
     asked = store.peek(job_id)
     assert store.heartbeat(zombie, TTL) is None
     assert store.report_progress(zombie, {}) is False
-    assert store.finish(zombie, {}) is None
+    assert not store.finish(zombie, {})
     assert store.fail(zombie, {"retryable": True}) is None
     assert store.crash(zombie, "gone", only_expired=False) is None
     assert store.orphan(zombie, "gone", only_expired=False) is None

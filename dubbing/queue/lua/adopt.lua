@@ -12,10 +12,12 @@ for i, running in ipairs(args.running) do
     if known then
       if holder then unlease(id, known) else out_of_line(id, known) end
     end
-    lease(id, {
+    local job = {
       user = ticket.user, pool = ticket.pool, base = ticket.band, band = ticket.band,
       seq = ticket.seq, epoch = ticket.epoch, cost = ticket.cost, run_at = ticket.run_at,
-    }, running.token, running.owner, now + args.ttl)
+    }
+    put_job(id, job)
+    lease(id, job, running.token, running.owner, now + args.ttl)
     if known and known.user ~= ticket.user then refresh(known.user) end
     refresh(ticket.user)
     answers[i] = 1

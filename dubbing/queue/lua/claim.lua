@@ -4,17 +4,16 @@ local now = clock()
 local pool, claims = args.pool, {}
 if call('HGET', KEY.meta, 'state') ~= 'ready' then return cjson.encode({state = 'rebuilding'}) end
 local _, next_due = promote(now)
-if setting('global::paused') == 1 or setting('pool:' .. pool .. ':paused') == 1 then
+local this = 'pool:' .. pool
+local set = settings('global::paused', 'global::cap', this .. ':paused', this .. ':cap', this .. ':slots')
+if set['global::paused'] == 1 or set[this .. ':paused'] == 1 then
   return cjson.encode({state = 'paused', next_due = next_due})
 end
 
 local room = args.count
 local running = count('p|' .. pool .. '|')
-for _, field in ipairs({'cap', 'slots'}) do
-  local limit = setting('pool:' .. pool .. ':' .. field)
-  if limit then room = math.min(room, limit - running) end
-end
-local whole = setting('global::cap')
+for _, limit in pairs({set[this .. ':cap'], set[this .. ':slots']}) do room = math.min(room, limit - running) end
+local whole = set['global::cap']
 if whole then room = math.min(room, whole - call('ZCARD', KEY.lease)) end
 
 while #claims < room do
@@ -26,11 +25,12 @@ while #claims < room do
   lease(id, job, job.epoch + 1, args.owner, now + args.ttl)
 
   -- Start-time fair queueing: a turn costs minutes / weight, and who was not in line saved nothing up.
-  local weight = setting('user:' .. user .. ':weight') or 1
-  local turn = math.max(1, math.floor(job.cost * args.cost_scale / weight))
-  local pool_clock = virtual_time(pool .. '|')
-  local start = math.max(virtual_time(pool .. '|' .. user), pool_clock)
-  call('HSET', KEY.vt, pool .. '|', math.max(pool_clock, start), pool .. '|' .. user, start + turn)
+  local weight = 'user:' .. user .. ':weight'
+  local turn = math.max(1, math.floor(job.cost * args.cost_scale / (settings(weight)[weight] or 1)))
+  local pool_clock, his_clock = pool .. '|', pool .. '|' .. user
+  local at = numbers(KEY.vt, {pool_clock, his_clock})
+  local start = math.max(at[pool_clock] or 0, at[his_clock] or 0)
+  call('HSET', KEY.vt, pool_clock, start, his_clock, start + turn)
   refresh(user)
   claims[#claims + 1] = {id = id, token = job.epoch + 1, user = user, pool = pool, band = job.band}
 end

@@ -1,6 +1,7 @@
 -- Sets or forgets a cap, a weight, a pause or a pool's slots, and moves the users it concerns in or out of line.
 local key = args.scope .. ':' .. args.name .. ':' .. args.field
 if args.value then call('HSET', KEY.config, key, args.value) else call('HDEL', KEY.config, key) end
+call('HSET', KEY.meta, 'settings', call('HLEN', KEY.config))
 if args.scope == 'user' and args.name ~= '*' then
   refresh(args.name)
 elseif args.scope == 'user' then

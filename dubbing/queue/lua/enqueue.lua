@@ -1,7 +1,7 @@
 -- Puts jobs in line. Idempotent: a ticket that is known changes nothing, one that changed replaces the old.
 -- Guarantees that a running job and a newer epoch of a job are never touched. Answers one word a ticket.
 local now = clock()
-local answers = {}
+local answers, users = {}, {}
 for i, ticket in ipairs(args.tickets) do
   local id, known = ticket.id, get_job(ticket.id)
   local job = {
@@ -18,7 +18,13 @@ for i, ticket in ipairs(args.tickets) do
     answers[i] = 'stale'
   else
     answers[i] = 'ok'
-    if not same then
+    if same then
+      -- Its user may have been lost from the line, or its next lift, by themselves: a sweep over the rows mends both.
+      if not call('ZSCORE', KEY.delayed, id) then
+        if known.band > 0 then call('ZADD', KEY.age, 'NX', now + args.age_ms, id) end
+        users[known.user] = true
+      end
+    else
       if known then
         out_of_line(id, known)
         call('HDEL', KEY.job, id)
@@ -29,5 +35,6 @@ for i, ticket in ipairs(args.tickets) do
     end
   end
 end
+for user, _ in pairs(users) do refresh(user) end
 wake()
 return cjson.encode(answers)

@@ -1,7 +1,7 @@
 -- Shared by every script: key names, the clock, and `refresh`, which alone decides who is in line.
 --
 -- ARGV[1] is a JSON object. KEYS, all with one hash tag:
---   meta    hash   state (ready or rebuilding), last (latest time seen), grace_until, run_id
+--   meta    hash   state (ready or rebuilding), last (latest time seen), grace_until, run_id, settings (their number)
 --   config  hash   "<scope>:<name>:<field>" -> number: caps, slots, weights, pauses
 --   job     hash   id -> JSON {user, pool, band, base, seq, epoch, cost, run_at}; band is after ageing, base before
 --   pend    zset   "<pool>|<user>|<band>|<seq>|<id>", all scores 0: every user's line in one lexical order
@@ -40,7 +40,14 @@ end
 
 local function wake() call('PUBLISH', args.channel, '') end
 
-local function setting(key) return tonumber(call('HGET', KEY.config, key) or nil) end
+-- Numbers of the fields of a hash by name, in one command; fields that are missing are missing.
+local function numbers(key, fields)
+  local found, values = {}, call('HMGET', key, unpack(fields))
+  for i, field in ipairs(fields) do found[field] = tonumber(values[i] or nil) end
+  return found
+end
+
+local function settings(...) return numbers(KEY.config, {...}) end
 
 local function count(prefix) return call('ZLEXCOUNT', KEY.run, '[' .. prefix, '[' .. prefix .. '\255') end
 
@@ -72,8 +79,10 @@ end
 local function virtual_time(field) return tonumber(call('HGET', KEY.vt, field) or 0) end
 
 local function may_start(user)
-  if setting('user:' .. user .. ':paused') == 1 then return false end
-  local cap = setting('user:' .. user .. ':cap') or setting('user:*:cap')
+  local his = 'user:' .. user
+  local set = settings(his .. ':paused', his .. ':cap', 'user:*:cap')
+  if set[his .. ':paused'] == 1 then return false end
+  local cap = set[his .. ':cap'] or set['user:*:cap']
   return not cap or count('u|' .. user .. '|') < cap
 end
 
@@ -96,9 +105,11 @@ local function into_line(id, job, now)
 end
 
 local function out_of_line(id, job)
-  call('ZREM', KEY.pend, in_line(id, job))
-  call('ZREM', KEY.age, id)
-  call('ZREM', KEY.delayed, id)
+  if call('ZREM', KEY.pend, in_line(id, job)) == 0 then
+    call('ZREM', KEY.delayed, id)
+  elseif job.band > 0 then
+    call('ZREM', KEY.age, id)
+  end
 end
 
 -- A job begins to wait: in line, or aside until its time comes.
@@ -109,7 +120,6 @@ local function wait(id, job, now)
 end
 
 local function lease(id, job, token, owner, expires)
-  put_job(id, job)
   call('ZADD', KEY.lease, expires, id)
   call('HSET', KEY.holder, id, cjson.encode({token = token, owner = owner, cancel = false}))
   call('ZADD', KEY.run, 0, 'u|' .. job.user .. '|' .. id, 0, 'p|' .. job.pool .. '|' .. id)

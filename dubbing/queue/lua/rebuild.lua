@@ -6,7 +6,7 @@ if args.step == 'begin' then
     call('UNLINK', KEY[name])
   end
   for _, key in pairs(READY) do call('UNLINK', key) end
-  call('HSET', KEY.meta, 'state', 'rebuilding', 'last', 0)
+  call('HSET', KEY.meta, 'state', 'rebuilding', 'last', 0, 'settings', 0)
 else
   call('HSET', KEY.meta, 'grace_until', clock() + args.grace)
   if args.step == 'end' then

@@ -1,9 +1,17 @@
--- Forgets a leased job, because it ended or because its row was won by another. Only with the lease's own token.
-local holder = get_holder(args.id)
-if not holder or holder.token ~= args.token then return 0 end
-local job = get_job(args.id)
-unlease(args.id, job)
-call('HDEL', KEY.job, args.id)
-refresh(job.user)
+-- Forgets leased jobs, because they ended or because their rows were won by others. Each only with its lease's own token.
+local answers = {}
+for i, wanted in ipairs(args.leases) do
+  local id, token = wanted[1], wanted[2]
+  local holder = get_holder(id)
+  if holder and holder.token == token then
+    local job = get_job(id)
+    unlease(id, job)
+    call('HDEL', KEY.job, id)
+    refresh(job.user)
+    answers[i] = 1
+  else
+    answers[i] = 0
+  end
+end
 wake()
-return 1
+return cjson.encode(answers)
