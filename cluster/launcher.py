@@ -15,9 +15,9 @@ from ray.exceptions import RayError
 from cluster import coordinator
 from cluster.queued import QueuedJob, result_data
 from dubbing.config import Settings
-from dubbing.dispatcher import Report, Word
 from dubbing.errors import ClusterError, DubbingError, JobBusyError, StoppedError
 from dubbing.jobs import Job
+from dubbing.launching import Report, Word
 from dubbing.types import JobResult, Progress
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from dubbing.config import Settings
-from dubbing.dispatcher import Dispatcher, Report
+from dubbing.dispatcher import Dispatcher
 from dubbing.intake import Intake
 from dubbing.jobs import Job, State
+from dubbing.launching import Report
 from dubbing.queue.choose import Choice
 from dubbing.store import Store, open_store
 

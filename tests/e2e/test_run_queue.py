@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from dubbing import config
-from dubbing.dispatcher import Dispatcher, Report
+from dubbing.dispatcher import Dispatcher
 from dubbing.errors import NoSpeechError
 from dubbing.jobs import Actor, Job, State
+from dubbing.launching import Report
 from dubbing.queue.choose import choose_queue
 from dubbing.store import open_store
 from tests.queue.workshop import FakeLauncher

@@ -20,8 +20,9 @@ from pathlib import Path
 from workshop import SHORT
 
 from dubbing import config, failpoints
-from dubbing.dispatcher import Dispatcher, Report
+from dubbing.dispatcher import Dispatcher
 from dubbing.jobs import Job
+from dubbing.launching import Report
 from dubbing.queue.choose import choose_queue
 from dubbing.store import open_store
 

@@ -13,8 +13,9 @@ import pytest
 from workshop import SHORT, FakeLauncher, Workshop, finished
 
 from dubbing import failpoints
-from dubbing.dispatcher import Dispatcher, Report
+from dubbing.dispatcher import Dispatcher
 from dubbing.jobs import MAX_ORPHANED, State
+from dubbing.launching import Report
 from dubbing.queue_errors import DispatcherHeldError
 from dubbing.reconcile import Times
 from dubbing.store import Fence

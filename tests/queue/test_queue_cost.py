@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from workshop import SHORT, FakeLauncher, Workshop, finished
 
-from dubbing.dispatcher import Dispatcher, Report
+from dubbing.dispatcher import Dispatcher
 from dubbing.jobs import State
+from dubbing.launching import Report
 from tests.services import RedisServer
 
 SLOTS = 8

@@ -14,10 +14,10 @@ from redis.crc import key_slot
 from test_queue_crashes import CHAOS, Yard
 from workshop import FakeLauncher, Workshop, finished
 
-from dubbing.errors import QueueDownError
 from dubbing.jobs import State
 from dubbing.queue.base import Cancelled, Extended, Ticket
 from dubbing.queue.redis_queue import KEYS, LUA, RedisQueue
+from dubbing.queue_errors import QueueDownError
 from tests.services import Proxy, RedisServer, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(3_600 if CHAOS else 300)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dubbing import config
-from dubbing.dispatcher import Dispatcher, Report
+from dubbing.dispatcher import Dispatcher
 from dubbing.errors import ClusterError
 from dubbing.intake import Intake
 from dubbing.jobs import Actor, Job, State
+from dubbing.launching import Report
 from dubbing.queue.choose import Choice, choose_queue
 from dubbing.reconcile import Times
 from dubbing.store import Store, open_store

@@ -14,9 +14,10 @@ from pathlib import Path
 from meter import Meter
 
 from dubbing import config
-from dubbing.dispatcher import Dispatcher, Report
+from dubbing.dispatcher import Dispatcher
 from dubbing.intake import Intake
 from dubbing.jobs import Job
+from dubbing.launching import Report
 from dubbing.queue.base import Ticket
 from dubbing.queue.choose import choose_queue
 from dubbing.queue.redis_queue import RedisQueue
