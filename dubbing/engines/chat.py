@@ -10,13 +10,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from dubbing import config
+from dubbing.engines import options as engine_options
 from dubbing.engines.base import EngineInfo, EngineSpec, Languages, Located, TranslateItem, Translation
 from dubbing.engines.chat_answers import PROMPT, Verdict, correction, judge, question
 from dubbing.engines.chat_http import ChatService
-from dubbing.errors import EngineBrokenError, EngineError, EngineMissingError, UsageError
+from dubbing.errors import EngineBrokenError, EngineError, EngineMissingError
 
 NAME = "chat"
 LICENCE = "the service's terms"
@@ -26,10 +27,8 @@ _INSTALL = "Set DUBBING_CHAT_URL, DUBBING_CHAT_MODEL and, for a service, DUBBING
 Outcome = Translation | EngineError
 
 
-class Options(BaseModel):
+class Options(engine_options.Options):
     """Options of `load`, from the serve config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str | None = None
     """Base address; default is DUBBING_CHAT_URL."""
@@ -44,7 +43,7 @@ class Options(BaseModel):
     """Longest wait for one answer."""
     patience_s: float = Field(120.0, gt=0)
     """Longest time spent on one question, waiting between tries included."""
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = Field(default=[])
     """Nothing to start early here."""
 
 
@@ -53,7 +52,7 @@ class ChatEngine:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """See `Options`. Raises UsageError for bad ones, EngineMissingError without an address and a model."""
-        given, settings = _read(options), config.load()
+        given, settings = engine_options.read(Options, NAME, options), config.load()
         url, model = given.url or settings.chat_url, given.model or settings.chat_model
         if not url or not model:
             raise EngineMissingError(kind="translate", name=NAME, detail=_MISSING, install=_INSTALL)
@@ -148,16 +147,6 @@ def chains(items: Sequence[TranslateItem], longest: int) -> list[list[TranslateI
         else:
             found.append([item])
     return found
-
-
-def _read(options: Mapping[str, Any]) -> Options:
-    try:
-        return Options.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(
-            detail=f"The engine {NAME}: option {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from error
 
 
 def _locate() -> Located:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from dubbing.engines import options as engine_options
 from dubbing.engines import weights
 from dubbing.engines.base import Located
 from dubbing.engines.ctranslate2_codecs import Codec, MakeCodec
 from dubbing.engines.weights import Weights
-from dubbing.errors import EngineBrokenError, EngineError, EngineMissingError, UsageError, WeightsDamagedError
+from dubbing.errors import EngineBrokenError, EngineError, EngineMissingError, WeightsDamagedError
 
 MOST_DECODED = 256
 """Tokens of an answer; one that gets there has lost its way."""
@@ -29,10 +30,8 @@ _GUARD = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3}
 """How a sentence that ran into a loop is decoded again."""
 
 
-class Options(BaseModel):
+class Options(engine_options.Options):
     """Options of `load`, from the serve config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path | None = None
     """Folder of the model; default is its own in the models folder."""
@@ -56,19 +55,8 @@ class Options(BaseModel):
     no_repeat_ngram_size: int = Field(0, ge=0)
     max_tokens: int = Field(200, ge=8, le=400)
     """Longest source sentence in tokens; the models were trained on sentences, and longer ones lose their ends."""
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = Field(default=[])
     """Language pairs that will be asked for first; their checkpoints load now."""
-
-
-def read_options(options: Mapping[str, Any], engine: str) -> Options:
-    """Checked options. Raises UsageError for one that does not exist or has a bad value."""
-    try:
-        return Options.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(
-            detail=f"The engine {engine}: option {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from dubbing.engines import options as engine_options
 from dubbing.engines import translation_languages as languages
 from dubbing.engines import weights
 from dubbing.engines.base import EngineInfo, EngineSpec, Languages, Located, TranslateItem, Translation
 from dubbing.engines.ctranslate2_codecs import M2m100Codec, Madlad400Codec, MakeCodec, MarianCodec, NllbCodec
-from dubbing.engines.ctranslate2_model import Answer, Model, Options, Sentence, fingerprint, locate, read_options
+from dubbing.engines.ctranslate2_model import Answer, Model, Options, Sentence, fingerprint, locate
 from dubbing.engines.pieces import join, pieces
 from dubbing.engines.weights import Weights
 from dubbing.errors import EngineError
@@ -52,7 +53,7 @@ class CTranslate2Engine:
     def __init__(self, spec: EngineSpec, make_codec: MakeCodec, options: Mapping[str, Any]) -> None:
         """See `Options`. Raises UsageError, WeightsMissingError, WeightsDamagedError or EngineMissingError."""
         assert spec.weights is not None
-        self._options = read_options(options, spec.name)
+        self._options = engine_options.read(Options, spec.name, options)
         place = weights.require(spec.weights, {"path": self._options.path}, kind=spec.kind, engine=spec.name)
         self._model = Model(place, make_codec, self._options, spec.name, spec.weights.name)
         self.info = _info(spec, fingerprint(place, spec.weights.files, self._options), self._options)
@@ -75,7 +76,7 @@ class OpusEngine:
 
     def __init__(self, spec: EngineSpec, options: Mapping[str, Any]) -> None:
         """See `Options`; `path` is the folder that holds `opus-mt-en-es` and others."""
-        self._options = read_options(options, spec.name)
+        self._options = engine_options.read(Options, spec.name, options)
         self._home = self._options.path or weights.home()
         self._models: dict[tuple[str, str], Model] = {}
         here = opus_pairs(self._home)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from dubbing.engines import options as engine_options
 from dubbing.engines import weights
 from dubbing.engines.base import EngineInfo, EngineSpec, Languages, Located, SeparateItem, Stems
-from dubbing.engines.loading import read_options, weights_version
 from dubbing.errors import BadInputError, EngineMissingError, WeightsDamagedError
 
 NAME = "demucs"
@@ -40,10 +40,8 @@ WEIGHTS = weights.Weights(
 )
 
 
-class DemucsOptions(BaseModel):
+class DemucsOptions(engine_options.Options):
     """What a serve config may say of this engine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path | None = None
     """Folder of the weights; the models folder when unset."""
@@ -60,7 +58,7 @@ class DemucsEngine:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """`options`: DemucsOptions. Raises UsageError, EngineMissingError, WeightsMissingError or WeightsDamagedError."""
-        told = read_options(DemucsOptions, options, NAME)
+        told = engine_options.read(DemucsOptions, NAME, options)
         place = weights.require(WEIGHTS, options, kind="separate", engine=NAME)
         if (missing := _missing_package()) is not None:
             raise EngineMissingError(
@@ -77,7 +75,7 @@ class DemucsEngine:
         self.info = EngineInfo(
             name=NAME,
             kind="separate",
-            version=f"{version('demucs')} {weights_version(place, WEIGHTS.files)}",
+            version=f"{version('demucs')} {weights.version(place)}",
             licence="MIT",
             weights_licence=WEIGHTS.licence,
             commercial_use=WEIGHTS.commercial_use,

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dubbing.errors import SettingsError
+from dubbing.errors import UsageError
 
 
 class Options(BaseModel):
-    """Base of an engine's options."""
+    """Base of an engine's options, the `args` of a serve config."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,16 +20,15 @@ Model = TypeVar("Model", bound=Options)
 
 
 def read(model: type[Model], engine: str, options: Mapping[str, Any]) -> Model:
-    """The options of a serve config as a `model`. Raises SettingsError."""
+    """The options of an engine, checked. Raises UsageError that names the option and what the engine knows."""
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        unknown = first["type"] == "extra_forbidden"
-        raise SettingsError(
-            key=f"{engine}.{name}",
-            value=first["input"],
-            expected="there is no such option" if unknown else first["msg"],
-            fix=f"{engine} takes: {', '.join(model.model_fields)}.",
-        ) from error
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(model.model_fields))
+            detail = f"The engine {engine} has no option {name}; it knows: {known}"
+        else:
+            detail = f"The option {name} of the engine {engine} is {first['input']!r}: {first['msg']}"
+        raise UsageError(detail=detail) from error

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from dubbing.engines import options as engine_options
 from dubbing.engines import speakers, weights
 from dubbing.engines.base import DiarizeItem, EngineInfo, EngineSpec, Languages, Located, Turns
-from dubbing.engines.loading import read_options, weights_version
 from dubbing.errors import EngineError, EngineMissingError, WeightsDamagedError
 
 NAME = "sherpa-onnx-diarize"
@@ -56,10 +56,8 @@ THRESHOLD = 0.5
 """Cosine distance up to which sherpa-onnx joins stretches of speech, its own default."""
 
 
-class SherpaOptions(BaseModel):
+class SherpaOptions(engine_options.Options):
     """What a serve config may say of this engine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path | None = None
     """Folder of the voice-print network; the models folder when unset."""
@@ -74,7 +72,7 @@ class SherpaDiarizer:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """`options`: SherpaOptions. Raises UsageError, EngineMissingError, WeightsMissingError or WeightsDamagedError."""
-        told = read_options(SherpaOptions, options, NAME)
+        told = engine_options.read(SherpaOptions, NAME, options)
         prints = weights.require(PRINTS, options, kind="diarize", engine=NAME)
         segmentation = weights.require(SEGMENTATION, {"path": told.segmentation}, kind="diarize", engine=NAME)
         if find_spec("sherpa_onnx") is None:
@@ -96,8 +94,8 @@ class SherpaDiarizer:
             )
         )
         versions = (
-            weights_version(prints, PRINTS.files),
-            weights_version(segmentation, SEGMENTATION.files),
+            weights.version(prints),
+            weights.version(segmentation),
         )
         self.info = EngineInfo(
             name=NAME,

@@ -16,13 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from dubbing.engines import options as engine_options
 from dubbing.engines import weights
 from dubbing.engines.base import CLONE, Engine, EngineSpec, Languages, Located, SpeakItem
 from dubbing.engines.weights import Weights
 from dubbing.engines.xtts_text import languages
-from dubbing.errors import EngineMissingError, UsageError
+from dubbing.errors import EngineMissingError
 from dubbing.types import Speech, Voice
 
 NAME = "xtts-v2"
@@ -41,10 +42,8 @@ WEIGHTS = Weights(
 )
 
 
-class XttsOptions(BaseModel):
+class XttsOptions(engine_options.Options):
     """Options of `load`, from the serve config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path | None = None
     """Folder of the weights; default is their own folder below DUBBING_MODELS_DIR."""
@@ -116,7 +115,7 @@ def _names(path: Path, changed_ns: int) -> tuple[str, ...]:
 
 def _load(options: Mapping[str, Any]) -> Engine[SpeakItem, Speech]:
     """Raises UsageError, WeightsMissingError, WeightsDamagedError or EngineMissingError."""
-    chosen = _options(options)
+    chosen = engine_options.read(XttsOptions, NAME, options)
     folder = weights.require(WEIGHTS, options, kind="speak", engine=NAME)
     package = _locate_package()
     if not package.ok:
@@ -124,15 +123,6 @@ def _load(options: Mapping[str, Any]) -> Engine[SpeakItem, Speech]:
     from dubbing.engines.xtts_engine import XttsEngine  # noqa: PLC0415 - torch loads for seconds, only where it is used
 
     return XttsEngine(folder, chosen)
-
-
-def _options(options: Mapping[str, Any]) -> XttsOptions:
-    try:
-        return XttsOptions.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(detail=f"The option {where} of the engine {NAME} is wrong: {first['msg']}") from error
 
 
 def _locate_package() -> Located:

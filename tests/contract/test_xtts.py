@@ -446,7 +446,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(tiny_xtts: Path) -> N
 
 @pytest.mark.parametrize("options", [{"speed": 2}, {"device": "tpu"}, {"threads": 0}, {"top_p": 3}])
 def test_an_option_that_is_unknown_or_wrong_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"The option {next(iter(options))} of the engine xtts-v2 is wrong"):
+    with pytest.raises(UsageError, match=f"option {next(iter(options))}"):
         xtts.SPEAK.load(options)
 
 
