@@ -257,7 +257,7 @@ def test_a_job_that_somebody_else_stops_ends_the_command(
     ("arguments", "code", "sentence"),
     [
         (("absent.wav", "--to", "es"), 3, "There is no file absent.wav"),
-        (("film.wav", "--to", "en"), 3, "The speech is already in en"),
+        (("film.wav", "--to", "en"), 3, "is taken for en; say what is spoken"),
         (("film.wav", "--to", "es", "--engine", "speak=fake-speak"), 2, "There is no speak engine named fake-speak"),
         (("film.wav", "--to", "es", "--user", "a b"), 2, "The user name 'a b' must be"),
     ],
