@@ -30,12 +30,17 @@ POLL_S = 0.05
 
 
 def start(config: ServeDeploySchema | None = None, *, ours: bool = False) -> None:
-    """Start Serve with the HTTP proxies of `config`, without any by default, or connect to the Serve that runs.
+    """Start Serve with the HTTP proxies that `config` asks for, without any otherwise, or connect to the Serve that runs.
 
     `ours`: Ray is this machine's and new. Raises SettingsError when the port of `config` is taken here.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    if config is None or config.proxy_location == ProxyLocation.Disabled:
+    # Serve's own default is a proxy on every address of the machine: a config that does not say where gets none.
+    if (
+        config is None
+        or "http_options" not in config.model_fields_set
+        or config.proxy_location == ProxyLocation.Disabled
+    ):
         serve.start(proxy_location="Disabled")
         return
     if ours:

@@ -126,3 +126,18 @@ def test_several_engines_of_a_kind_are_deployed_side_by_side() -> None:
         ("Translator-nllb", 3),
         ("Speaker", 1),
     ]
+
+
+def test_a_config_that_says_nothing_of_http_opens_no_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[dict[str, object]] = []
+    monkeypatch.setattr(serving.serve, "start", lambda **options: started.append(options))
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("applications: [{name: engines, import_path: 'cluster.app:build', args: {}}]\n")
+    one = tmp_path / "one.yaml"
+    one.write_text(bare.read_text() + "proxy_location: HeadOnly\nhttp_options: {host: 127.0.0.1, port: 0}\n")
+
+    for path in (bare, one):
+        serving.start(serving.load_config(path))
+
+    assert started[0] == {"proxy_location": "Disabled"}
+    assert started[1]["http_options"] == {"host": "127.0.0.1", "port": 0}
