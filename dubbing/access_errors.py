@@ -29,6 +29,18 @@ class WeakPasswordError(DubbingError):
     code, hint, exit_code, http_status = "weak_password", "A sentence is easy to remember and long enough.", 2, 422
 
 
+class WrongPasswordError(DubbingError):
+    """The present password is another one."""
+
+    code, hint, exit_code, http_status = "wrong_password", "Type the one you log in with now.", 2, 403
+
+
+class LastAdminError(DubbingError):
+    """{name} is the last administrator who can log in."""
+
+    code, hint, exit_code, http_status = "last_admin", "Make another user an administrator first.", 2, 409
+
+
 class CrossSiteError(DubbingError):
     """The request came from another site ({origin})."""
 

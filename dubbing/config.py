@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError
@@ -234,3 +235,28 @@ def load(
         raise SettingsError(
             key=key, value=values.get(key), expected=first["msg"], fix="Correct it or unset it for the default."
         ) from error
+
+
+def mask(value: object) -> str:
+    """A secret as it may be shown: of an address only the password is hidden, of anything else everything."""
+    if value is None:
+        return "None"
+    if "://" not in str(value):
+        return "***"
+    parts = urlsplit(str(value))
+    if parts.password is None and not parts.query:
+        return str(value)
+    user = f"{parts.username or ''}:***@" if parts.password is not None else ""
+    query = "?***" if parts.query else ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}{query}"
+
+
+def shown(settings: Settings) -> list[tuple[str, str, bool]]:
+    """Every setting as (name in the environment, value with secrets masked, whether it was set)."""
+    found = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        text = mask(value) if field.repr is False else str(value)
+        found.append((str(field.validation_alias), text, name in settings.model_fields_set))
+    return found

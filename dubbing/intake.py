@@ -50,6 +50,12 @@ class Intake:
         self._tell(job)
         return job
 
+    def prioritise(self, actor: Actor, job_id: str, priority: int) -> Job:
+        """See `Store.set_priority`."""
+        job = self._store.set_priority(actor, job_id, priority)
+        self._tell(job)
+        return job
+
     def configure(self, actor: Actor, scope: Scope, name: str, field: Field, value: int | None) -> None:
         """Set a cap, a weight or a pause, for administrators. Raises ForbiddenError, UsageError."""
         if not actor.sees_all:

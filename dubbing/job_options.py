@@ -6,9 +6,10 @@ import argparse
 import datetime as dt
 import pkgutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dubbing.config import Settings
+from dubbing.jobs import Role
 
 
 class _Later:
@@ -53,6 +54,7 @@ def add(commands: Any) -> None:
     restore.add_argument("--check", action="store_true", help="only say whether the copy is whole, and what it holds")
     _command(commands, "serve", "run submitted jobs on Ray until Ctrl-C", "dubbing.queue_commands:serve")
     _models(commands)
+    _users(commands)
 
 
 def _models(commands: Any) -> None:
@@ -67,6 +69,28 @@ def _models(commands: Any) -> None:
     fetch.add_argument("--revision", default="", metavar="REV", help="commit, branch or tag (default: the pinned one)")
     verify = _command(actions, "verify", "hash every file and compare", "dubbing.model_commands:verify")
     verify.add_argument("names", metavar="NAME", nargs="*", help="only these (default: all that are here)")
+
+
+def _users(commands: Any) -> None:
+    actions = _group(commands, "user", "the users of this server")
+    added = _command(actions, "add", "make a user; the password is asked for, or piped in", "dubbing.user_commands:add")
+    added.add_argument("name", metavar="NAME", help="what the user logs in with")
+    _role(added)
+    _command(actions, "list", "everybody, with role and state", "dubbing.user_commands:list_users")
+    for name, text in (
+        ("disable", "lock a user out, at once; his jobs stay"),
+        ("enable", "let a disabled user in again"),
+        ("password", "give a user another password, asked for or piped in; ends his sessions"),
+    ):
+        sub = _command(actions, name, text, f"dubbing.user_commands:{name}")
+        sub.add_argument("name", metavar="NAME", help="a user")
+    _role(_command(actions, "invite", "make a link that makes one user, within a week", "dubbing.user_commands:invite"))
+
+
+def _role(sub: argparse.ArgumentParser) -> None:
+    role = sub.add_mutually_exclusive_group()
+    role.add_argument("--role", choices=get_args(Role), default="user", help="what the user may do (default: user)")
+    role.add_argument("--admin", dest="role", action="store_const", const="admin", help="the same as --role admin")
 
 
 def _group(commands: Any, name: str, text: str) -> Any:

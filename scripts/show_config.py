@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dubbing import config
 from dubbing.errors import SettingsError
@@ -24,27 +23,10 @@ def main() -> int:
     except SettingsError as error:
         print(f"FAIL: {error.message}. {error.advice}")
         return 1
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        origin = "set" if name in settings.model_fields_set else "default"
-        print(f"{field.validation_alias}={mask(value) if field.repr is False else value}  ({origin})")
+    for key, value, is_set in config.shown(settings):
+        print(f"{key}={value}  ({'set' if is_set else 'default'})")
     print(f"OK: {len(type(settings).model_fields)} settings are valid.")
     return 0
-
-
-def mask(value: object) -> str:
-    """A secret as it may be shown: of an address only the password is hidden, of anything else everything."""
-    if value is None:
-        return "None"
-    if "://" not in str(value):
-        return "***"
-    parts = urlsplit(str(value))
-    if parts.password is None and not parts.query:
-        return str(value)
-    user = f"{parts.username or ''}:***@" if parts.password is not None else ""
-    query = "?***" if parts.query else ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}{query}"
 
 
 if __name__ == "__main__":

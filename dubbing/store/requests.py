@@ -222,6 +222,22 @@ class RequestRows(Database):
             connection.execute(text("UPDATE job SET shared = :shared WHERE id = :id"), facts)
             return job_of_id(connection, job.id)
 
+    def set_priority(self, actor: Actor, job_id: str, priority: int) -> Job:
+        """Change the priority of a waiting job; the queue has to hear of it again.
+
+        Raises ForbiddenError (administrators only), UsageError, NotFoundError, StateConflictError.
+        """
+        if not actor.sees_all:
+            raise ForbiddenError(role=actor.role, action="change priorities")
+        _check_priority(priority)
+        with self.write() as connection:
+            job = self._mine(connection, actor, job_id, lock=True)
+            if job.state not in WAITING:
+                raise StateConflictError(name=job.id, state=job.state.shown, action="given another priority")
+            facts = {"priority": priority, "id": job.id}
+            connection.execute(text("UPDATE job SET priority = :priority, indexed = 0 WHERE id = :id"), facts)
+            return job_of_id(connection, job.id)
+
     def _visible(self, connection: Connection, actor: Actor, job_id: str) -> Job:
         job = one_job(connection, job_id)
         if job is None or not (actor.sees_all or job.shared or job.user_id == actor.user_id):
@@ -298,9 +314,13 @@ def _check(actor: Actor, pool: str, priority: int, cost: int, key: str | None) -
         raise ForbiddenError(role=actor.role, action="submit jobs")
     if pool not in POOLS:
         raise UsageError(detail=f"The pool must be one of {', '.join(POOLS)}, not {pool}")
-    if not 0 <= priority <= 100:
-        raise UsageError(detail=f"The priority must be 0 to 100 (higher runs first), not {priority}")
+    _check_priority(priority)
     if not 1 <= cost <= MAX_COST:
         raise UsageError(detail=f"The cost must be 1 to {MAX_COST} minutes, not {cost}")
     if key is not None and not KEY.fullmatch(key):
         raise UsageError(detail="An idempotency key is 1 to 200 printable ASCII characters without spaces")
+
+
+def _check_priority(priority: int) -> None:
+    if not 0 <= priority <= 100:
+        raise UsageError(detail=f"The priority must be 0 to 100 (higher runs first), not {priority}")

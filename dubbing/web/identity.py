@@ -7,15 +7,13 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.responses import Response
-from pwdlib import PasswordHash
-from pwdlib.hashers.argon2 import Argon2Hasher
 
-from dubbing.access_errors import BadLoginError, CrossSiteError, NotLoggedInError, ThrottledError, WeakPasswordError
+from dubbing import passwords
+from dubbing.access_errors import BadLoginError, CrossSiteError, NotLoggedInError, ThrottledError, WrongPasswordError
 from dubbing.errors import ForbiddenError, NotFoundError
 from dubbing.jobs import Actor
 from dubbing.store import Store, User
@@ -23,8 +21,6 @@ from dubbing.store.access import SESSION_MS, Scope
 
 COOKIE = "dub_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
-LEAST_PASSWORD = 12
-MOST_PASSWORD = 1024
 AT_ONCE = 2
 """Passwords checked at the same time: each takes 64 MB and most of a core for a moment."""
 FREE_TRIES = 3
@@ -54,28 +50,17 @@ class Passwords:
     """Hashes and checks passwords in threads, a few at a time."""
 
     def __init__(self) -> None:
-        self._hasher = PasswordHash((Argon2Hasher(),))
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    @cached_property
-    def _dummy(self) -> str:
-        return self._hasher.hash(secrets.token_urlsafe())
-
     async def hash(self, password: str) -> str:
-        """What is stored of a password. Raises WeakPasswordError."""
-        if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
-            raise WeakPasswordError(length=len(password), least=LEAST_PASSWORD)
+        """See `passwords.hash_password`."""
         async with self._turns:
-            return await asyncio.to_thread(self._hasher.hash, password)
+            return await asyncio.to_thread(passwords.hash_password, password)
 
     async def right(self, password: str, hashed: str | None) -> bool:
-        """Whether a password is the one; takes as long for users that do not exist."""
+        """See `passwords.is_right`."""
         async with self._turns:
-            found = await asyncio.to_thread(self._verify, password[:MOST_PASSWORD], hashed)
-        return found and hashed is not None
-
-    def _verify(self, password: str, hashed: str | None) -> bool:
-        return self._hasher.verify(password, hashed or self._dummy)
+            return await asyncio.to_thread(passwords.is_right, password, hashed)
 
 
 @dataclass
@@ -134,6 +119,21 @@ class Identity:
         self.throttle.succeeded(name, address)
         self._store.audit(user.id, "login", "", address)
         return user, self.open_session(user, request)
+
+    async def change_password(self, visitor: Visitor, old: str, new: str, request: Request) -> None:
+        """Give a user another password and end his other sessions.
+
+        Raises WrongPasswordError (of the old one), ThrottledError, WeakPasswordError.
+        """
+        user, address = visitor.user, address_of(request)
+        self.throttle.check(user.name, address)
+        if not await self.passwords.right(old, user.password_hash):
+            self.throttle.failed(user.name, address)
+            self._store.audit(user.id, "password_failed", "", address)
+            raise WrongPasswordError
+        self.throttle.succeeded(user.name, address)
+        self._store.set_password(user.id, await self.passwords.hash(new), keep=visitor.session)
+        self._store.audit(user.id, "password_changed", "", address)
 
     def open_session(self, user: User, request: Request) -> str:
         """Open a session and end the one the browser had; the new secret."""
@@ -211,6 +211,12 @@ def _visitor(request: Request) -> Visitor:
     return found
 
 
+def _person(visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
+    if not visitor.session:
+        raise ForbiddenError(role="API key", action="see or change how its user gets in")
+    return visitor
+
+
 def _writer(request: Request, visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
     if visitor.scope == "read" or visitor.user.role == "viewer":
         raise ForbiddenError(role="viewer" if visitor.scope == "write" else "read-only key", action="change anything")
@@ -225,13 +231,18 @@ def _admin(request: Request, visitor: Annotated[Visitor, Depends(_visitor)]) -> 
 
 Anyone = Annotated[Visitor, Depends(_visitor)]
 """A route's parameter of this type lets in whoever is logged in or has a key."""
+Person = Annotated[Visitor, Depends(_person)]
+"""Whoever logged in with a browser: an API key neither sees nor changes how its user gets in."""
 Writer = Annotated[Visitor, Depends(_writer)]
 """Whoever may change his own things: not viewers, not keys that only look."""
 Admin = Annotated[Visitor, Depends(_admin)]
 """Administrators."""
 
 
+_ASKED = {_admin: "admin", _writer: "writer", _person: "person", _visitor: "anyone"}
+
+
 def asked_of(dependant: Any) -> str:
-    """What a route asks of its visitor: `open`, `anyone`, `writer` or `admin`."""
+    """What a route asks of its visitor: `open`, `anyone`, `person`, `writer` or `admin`."""
     calls = {dependency.call for dependency in dependant.dependencies}
-    return "admin" if _admin in calls else "writer" if _writer in calls else "anyone" if _visitor in calls else "open"
+    return next((word for call, word in _ASKED.items() if call in calls), "open")

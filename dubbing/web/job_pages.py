@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
+from dubbing.errors import NotFoundError
 from dubbing.jobs import State
 from dubbing.store.requests import View
 from dubbing.web import pages
 from dubbing.web.headers import POLICY
-from dubbing.web.identity import Anyone, Writer
+from dubbing.web.identity import Anyone, Writer, address_of
 from dubbing.web.office import Desk
+from dubbing.web.removal import remove
 
 router = APIRouter(prefix="/ui")
 PAGE = 30
@@ -67,8 +69,27 @@ def job_page(desk: Desk, visitor: Anyone, job_id: str, language: str | None = No
             dubs=dubs,
             original=pages.source_subtitles(results) if results else None,
             mine=mine and visitor.user.role != "viewer",
+            log=pages.log_tail(results),
         )
     )
+
+
+@router.get("/jobs/{job_id}/delete")
+def delete_page(desk: Desk, visitor: Writer, job_id: str) -> HTMLResponse:
+    """Asks before a job is deleted. Raises NotFoundError, also for the shared jobs of others."""
+    job = desk.store.job(visitor.actor, job_id)
+    if visitor.user.id != job.user_id and not visitor.actor.sees_all:
+        raise NotFoundError(what=f"job {job_id}")
+    return HTMLResponse(pages.render("delete.html", me=visitor.user, job=job, results=desk.results(job)))
+
+
+@router.post("/jobs/{job_id}/delete")
+def delete(request: Request, desk: Desk, visitor: Writer, job_id: str) -> RedirectResponse:
+    """Delete an ended job with its files. Raises NotFoundError, StateConflictError."""
+    name = pages.title(desk.store.job(visitor.actor, job_id))
+    remove(desk, visitor.actor, job_id)
+    desk.store.audit(visitor.user.id, "job_deleted", f"{job_id}: {name}", address_of(request))
+    return RedirectResponse("/ui/jobs", 303)
 
 
 @router.api_route("/jobs/{job_id}/files/{file_name}", methods=["GET", "HEAD"])

@@ -15,9 +15,12 @@ from dubbing import __version__
 from dubbing.errors import NotFoundError
 from dubbing.jobs import TERMINAL, Job, State
 from dubbing.languages import native_name
+from dubbing.web.charts import Timeline, timeline
 from dubbing.web.report import Bar, Target, bars
 from dubbing.web.results import File, Results
 
+LOG_LINES = 200
+LOG_BYTES = 256 * 1024
 STATES = {
     "queued": "Waiting",
     "running": "Running",
@@ -27,6 +30,12 @@ STATES = {
     "failed": "Failed",
     "cancelled": "Cancelled",
 }
+PEOPLE = {
+    "viewer": "viewer, who looks",
+    "user": "user, who makes dubs",
+    "admin": "administrator",
+}
+"""What a role means, by its name."""
 KINDS = {
     "transcribe": "Recognises",
     "align": "Times the words",
@@ -63,6 +72,8 @@ class Dub:
     target: Target | None
     """None for a language of an earlier run, which the report no longer holds."""
     bars: list[Bar]
+    timeline: Timeline | None
+    """None when there are no lines to read, as in jobs of earlier versions."""
     chosen: bool
 
 
@@ -82,6 +93,7 @@ def dubs(job: Results, language: str | None) -> list[Dub]:
                 subtitles=job.of_language(tag, ".vtt"),
                 target=target,
                 bars=bars(target.rates.histogram) if target else [],
+                timeline=timeline(job, tag) if target else None,
                 chosen=tag == chosen,
             )
         )
@@ -91,6 +103,17 @@ def dubs(job: Results, language: str | None) -> list[Dub]:
 def source_subtitles(job: Results) -> File | None:
     """WebVTT of what the original says."""
     return job.of_language(job.report.source.language, ".vtt") if job.report else None
+
+
+def log_tail(job: Results | None) -> list[str]:
+    """The last lines of what a job said; a rare line that is longer than the part that is read is cut."""
+    file = job.files.get("job.log") if job else None
+    if file is None:
+        return []
+    with file.path.open("rb") as log:
+        log.seek(max(0, file.size - LOG_BYTES))
+        lines = log.read(LOG_BYTES).decode(errors="replace").splitlines()
+    return lines[1:][-LOG_LINES:] if file.size > LOG_BYTES else lines[-LOG_LINES:]
 
 
 def require(results: Results | None) -> Results:
@@ -175,6 +198,7 @@ _environment.globals |= {
     "version": __version__,
     "states": STATES,
     "kinds": KINDS,
+    "roles": PEOPLE,
     "file_address": file_address,
     "role": role,
     "terminal": TERMINAL,

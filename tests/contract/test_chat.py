@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dubbing import config
 from dubbing.engines import chat, registry
 from dubbing.engines.base import TranslateItem, Translation
 from dubbing.engines.chat_answers import judge
@@ -26,7 +27,6 @@ from dubbing.errors import (
     ServiceRefusedError,
     UsageError,
 )
-from scripts.show_config import mask
 from tests.chat_server import KEY, MODEL, Asked, ChatServer, Raw, Script, chat_server, good
 from tests.services import free_port
 
@@ -462,7 +462,7 @@ def test_a_key_that_would_break_the_header_is_refused_untold(monkeypatch: pytest
 
 @pytest.mark.parametrize("secret", ["sk-plain", "sk-or-v1:abc", "token:with/slash?and=more"])
 def test_a_key_is_never_shown_by_the_settings_whatever_it_looks_like(secret: str) -> None:
-    assert mask(secret) == "***"
+    assert config.mask(secret) == "***"
 
 
 def test_an_answer_is_judged_by_the_ids_that_were_asked_for() -> None:

@@ -52,6 +52,7 @@ def test_what_changes_something_asks_for_more_than_a_look(site: Site) -> None:
 def address(site: Site, path: str) -> str:
     """A real address for a route's path: the job is one of root's."""
     values = {"job_id": site.id_of("talk"), "file_name": "talk.es.mp4", "action": "share"}
+    values |= {"user_id": site.user("root", "admin").id}
     return re.sub(r"\{(\w+)(:\w+)?\}", lambda name: values.get(name[1], "x"), path)
 
 
@@ -81,3 +82,14 @@ def test_viewers_change_nothing_and_only_administrators_administer(site: Site) -
             assert status(viewer, method, address(site, path)) == 403, f"{method} {path}"
         if whom == "admin":
             assert status(user, method, address(site, path)) == 403, f"{method} {path}"
+
+
+def test_api_keys_neither_see_nor_change_how_their_user_gets_in(site: Site) -> None:
+    site.office.store.add_key(site.user("root", "admin").id, "dub_secret", name="script", scope="write")
+    client = site.client(None)
+    client.headers["Authorization"] = "Bearer dub_secret"
+    personal = [(method, path) for method, path, whom in routes(site) if whom == "person"]
+
+    assert len(personal) >= 6
+    for method, path in personal:
+        assert status(client, method, address(site, path)) == 403, f"{method} {path}"

@@ -245,7 +245,21 @@ def test_elsewhere_the_page_says_where_the_original_is(served: Served, browsers:
 
 
 @pytest.mark.parametrize(
-    "path", ["/ui/jobs", "/ui/login?next=x", "/jobs/talk", f"/jobs/{LONG_NAME}", "/jobs/interview", "/none"]
+    "path",
+    [
+        "/ui/jobs",
+        "/ui/login?next=x",
+        "/jobs/talk",
+        f"/jobs/{LONG_NAME}",
+        "/jobs/interview",
+        "/jobs/talk/delete",
+        "/ui/settings?said=password",
+        "/ui/admin?said=changed",
+        "/ui/admin/queue",
+        "/ui/admin/readiness",
+        "/ui/admin/audit",
+        "/none",
+    ],
 )
 def test_every_text_can_be_read_and_every_page_fits_a_phone(
     served: Served, browsers: Callable[..., Browser], path: str, tmp_path: Path
@@ -265,6 +279,28 @@ def test_every_text_can_be_read_and_every_page_fits_a_phone(
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(SMALL) == []
     assert page.evaluate("window.violations") == []
+
+
+def test_an_invitation_is_shown_as_a_link_and_a_code_and_nothing_is_refused(
+    served: Served, browsers: Callable[..., Browser], tmp_path: Path
+) -> None:
+    page, seen = open_page(served, browsers(), "phone")
+    page.emulate_media(color_scheme="dark")
+    page.goto(served.at("/ui/admin"))
+    page.locator("summary").first.click()
+    page.screenshot(path=tmp_path / "users.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate(SMALL) == []
+    page.get_by_role("button", name="Make an invitation").click()
+
+    code = page.locator("svg.qr")
+    code.wait_for()
+    box = code.bounding_box()
+    assert box and 150 < box["width"] <= 360 and abs(box["width"] - box["height"]) < 1
+    assert "/ui/invite/" in page.locator("code").inner_text()
+    page.screenshot(path=tmp_path / "invited.png", full_page=True)
+    assert page.evaluate(FAINT)["faint"] == []
+    assert complaints(page, seen) == []
 
 
 def test_without_scripts_everything_can_be_read_and_the_language_changed(

@@ -1,0 +1,119 @@
+"""The dub's lines over the original's on a time axis, laid out for an SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dubbing.web.results import Results
+
+WIDTH = 320.0
+"""Of a strip, in the SVG's own units; a phone shows about one pixel each."""
+SHORTEST_MS = 60_000
+STRIPS = 8
+"""A dub is cut into at most so many strips, each a minute or longer."""
+STEPS_S = (10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
+TICKS = 6
+LARGEST = 64 * 2**20
+"""Bytes of a file of lines that are read; a day of speech takes less."""
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    line: int
+    start_ms: int
+    end_ms: int
+    problems: tuple[str, ...]
+    dub_start_ms: int | None = None
+    dub_end_ms: int | None = None
+
+
+class _Lines(BaseModel):
+    lines: tuple[_Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One line, or the part of it that lies in a strip."""
+
+    x: float
+    width: float
+    title: str
+    """Number and time, and what is wrong with it."""
+    troubled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A part of the time axis with two rows."""
+
+    original: list[Span]
+    dub: list[Span]
+    ticks: list[tuple[float, float]]
+    """(x, seconds) of the labels under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A whole dub."""
+
+    strips: list[Strip]
+    lines: int
+    troubled: int
+    """Lines with problems."""
+    silent: int
+    """Lines that are not said."""
+
+
+def timeline(results: Results, tag: str) -> Timeline | None:
+    """The chart of a language; None when the job has no lines of it that can be read."""
+    file = results.files.get(f"lines.{tag}.json")
+    if file is None or file.size > LARGEST:
+        return None
+    try:
+        lines = _Lines.model_validate_json(file.path.read_bytes()).lines
+    except ValidationError:
+        return None
+    end_ms = max((max(line.end_ms, line.dub_end_ms or 0) for line in lines), default=0)
+    if end_ms <= 0:
+        return None
+    step_ms = _step_ms(end_ms)
+    strips = [_strip(lines, at, step_ms) for at in range(0, end_ms, step_ms)]
+    silent = sum(line.dub_start_ms is None for line in lines)
+    return Timeline(strips, len(lines), sum(bool(line.problems) for line in lines), silent)
+
+
+def _step_ms(end_ms: int) -> int:
+    """Length of a strip: whole minutes, so that a line is found by its time."""
+    return max(SHORTEST_MS, math.ceil(end_ms / STRIPS / 60_000) * 60_000)
+
+
+def _strip(lines: Sequence[_Line], at_ms: int, step_ms: int) -> Strip:
+    original: list[Span] = []
+    dub: list[Span] = []
+    for line in lines:
+        original += _span(line.start_ms, line.end_ms, at_ms, step_ms, f"line {line.line}")
+        if line.dub_start_ms is not None and line.dub_end_ms is not None:
+            dub += _span(line.dub_start_ms, line.dub_end_ms, at_ms, step_ms, f"line {line.line}", line.problems)
+    return Strip(original, dub, list(_ticks(at_ms, step_ms)))
+
+
+def _span(
+    start_ms: int, end_ms: int, at_ms: int, step_ms: int, name: str, problems: Sequence[str] = ()
+) -> Iterator[Span]:
+    low, high = max(start_ms, at_ms), min(end_ms, at_ms + step_ms)
+    if low < high:
+        scale = WIDTH / step_ms
+        wrong = f": {', '.join(problems)}".replace("_", " ") if problems else ""
+        title = f"{name}, {start_ms / 1000:.1f} to {end_ms / 1000:.1f} s{wrong}"
+        yield Span(round((low - at_ms) * scale, 2), round(max((high - low) * scale, 0.5), 2), title, bool(problems))
+
+
+def _ticks(at_ms: int, step_ms: int) -> Iterator[tuple[float, float]]:
+    step_s = next(step for step in STEPS_S if step * TICKS * 1000 >= step_ms or step == STEPS_S[-1])
+    for offset in range(0, step_ms, step_s * 1000):
+        yield round(offset * WIDTH / step_ms, 2), (at_ms + offset) / 1000
