@@ -31,8 +31,8 @@ SHARE = 0.5
 """Of a GPU, for a replica."""
 REPLICAS_PER_NODE = 2
 NODES = 2
-CALLERS_PER_REPLICA = 2 * MAX_BATCH
-"""One batch runs and one waits. They ask again at once, so less than two batches would leave batches half full."""
+CALLERS_PER_REPLICA = 3 * MAX_BATCH
+"""One batch runs, one waits, and one more because they are not spread evenly: with less some batches would not be full."""
 LOOK_S = 0.5
 STEP_S = 600.0
 """What any step may take on a busy machine."""
@@ -87,8 +87,8 @@ class Load:
         del self._callers[number]
 
 
-def serve_config(folder: Path, item_ms: float) -> Path:
-    """The config of one autoscaled engine whose full batch costs 20 x `item_ms`."""
+def serve_config(folder: Path, batch_s: float) -> Path:
+    """The config of one autoscaled engine whose full batch takes `batch_s`."""
     scaling = {
         "min_replicas": 0,
         "initial_replicas": 0,
@@ -96,8 +96,8 @@ def serve_config(folder: Path, item_ms: float) -> Path:
         # Half a line more than there is: a whole number of replicas never looks like a little more than that.
         "target_ongoing_requests": CALLERS_PER_REPLICA + 0.5,
         "upscale_delay_s": 1,
-        "downscale_delay_s": 3,
-        "downscale_to_zero_delay_s": 3,
+        "downscale_delay_s": 2,
+        "downscale_to_zero_delay_s": 2,
         "metrics_interval_s": 0.5,
         "look_back_period_s": 1,
     }
@@ -108,7 +108,7 @@ def serve_config(folder: Path, item_ms: float) -> Path:
         "ray_actor_options": {"num_cpus": 0.1, "num_gpus": SHARE},
         "graceful_shutdown_wait_loop_s": 0.1,
     }
-    cost = {"base_ms": (20 - MAX_BATCH) * item_ms, "item_ms": item_ms, "max_batch": MAX_BATCH}
+    cost = {"base_ms": 800 * batch_s, "item_ms": 200 * batch_s / MAX_BATCH, "max_batch": MAX_BATCH}
     app = {
         "name": "engines",
         "route_prefix": None,
@@ -124,30 +124,30 @@ def serve_config(folder: Path, item_ms: float) -> Path:
 class Run:
     """One run, from rest to rest."""
 
-    def __init__(self, fake: FakeCluster, rounds: int) -> None:
+    def __init__(self, fake: FakeCluster, rounds: int, batch_s: float) -> None:
         from ray import serve  # noqa: PLC0415 - ray's environment is set by then
 
         from cluster.clients import ServeClient  # noqa: PLC0415
         from dubbing.engines import registry  # noqa: PLC0415
 
         info = registry.spec("fake-translate").load({}).info
-        self._fake, self._rounds = fake, rounds
+        self._fake, self._rounds, self.batch_s = fake, rounds, batch_s
         self._status: Callable[[], Any] = serve.status
         self._handle = serve.get_deployment_handle("Translator", "engines")
         self.load = Load(ServeClient(self._handle, info, timeout_s=STEP_S))
         self.looks: list[Look] = []
         self.events: list[tuple[float, str]] = []
-        self._start = time.monotonic()
+        self.start = time.monotonic()
 
     def now(self) -> float:
         """Seconds since the start."""
-        return time.monotonic() - self._start
+        return time.monotonic() - self.start
 
     async def run(self) -> dict[str, Any]:
         """Load, more load, none; what was measured."""
-        looking = asyncio.create_task(self._look())
+        self._looking = asyncio.create_task(self._look())
         try:
-            await self._until(lambda look: look.at_s > 2)
+            await self._until(lambda look: look.at_s > 1)
             assert (self.looks[-1].nodes, self.looks[-1].replicas) == (0, 0), "it should begin without nodes"
             rates = []
             for nodes in range(1, NODES + 1):
@@ -157,9 +157,9 @@ class Run:
             await self._until(lambda look: look.replicas == 0)
             await self._until(lambda look: look.nodes == 0)
             self._event("at rest")
-            await self._until(lambda look: look.at_s > self.events[-1][0] + 2)
+            await self._until(lambda look: look.at_s > self.events[-1][0] + 1)
         finally:
-            looking.cancel()
+            self._looking.cancel()
             self._handle.shutdown()  # it would go on to tell Serve of its line
         return {"rates": rates, "ratio": rates[-1] / rates[0], "most_nodes": max(look.nodes for look in self.looks)}
 
@@ -173,9 +173,10 @@ class Run:
         # Everybody who waited at the old replicas has been answered, and asks all of them now.
         await self._answers(self.load.in_flight)
         begin = len(self.load.done_at)
-        await self._answers(self._rounds * replicas * MAX_BATCH)
+        in_round = replicas * MAX_BATCH
+        await self._answers((self._rounds + 1) * in_round)
         assert (self.looks[-1].nodes, self.looks[-1].replicas) == (nodes, replicas), "nothing should have moved"
-        return slope(self.load.done_at[begin:])
+        return rate(self.load.done_at[begin : begin + (self._rounds + 1) * in_round], in_round)
 
     async def _answers(self, count: int) -> None:
         goal = len(self.load.done_at) + count
@@ -186,6 +187,8 @@ class Run:
         seen = len(self.looks)
         while not (len(self.looks) > seen and condition(self.looks[-1])):
             self.load.failed()
+            if self._looking.done():
+                self._looking.result()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {STEP_S:.0f} s; the last look: {self.looks[-1:]}")
             await asyncio.sleep(0.05)
@@ -205,26 +208,26 @@ class Run:
         print(f"{self.now():6.1f} s  {what}", file=sys.stderr, flush=True)
 
 
-def slope(times: list[float]) -> float:
-    """Events per second by least squares: where the window cuts a batch apart matters less than in a plain count."""
-    middle, mean = (len(times) - 1) / 2, sum(times) / len(times)
-    across = sum((time - mean) * (i - middle) for i, time in enumerate(times))
-    return sum((i - middle) ** 2 for i in range(len(times))) / across
+def rate(times: list[float], in_round: int) -> float:
+    """Lines per second. Compares each line of the first round with the one at its place in the last.
+
+    Lines are answered a batch at a time, so a plain count depends on where its window cuts the first and the last batch.
+    """
+    apart = len(times) - in_round
+    return apart * in_round / sum(times[i + apart] - times[i] for i in range(in_round))
 
 
 def svg(run: Run, result: dict[str, Any]) -> str:
     """The chart of a run."""
     looks = run.looks
-    bins = 3.0
-    rate = [
-        (end, sum(end - bins <= at - run._start < end for at in run.load.done_at) / bins)
-        for end in (bins * k for k in range(1, int(looks[-1].at_s / bins) + 1))
-    ]
+    done = [at - run.start for at in run.load.done_at]
+    window = 2 * run.batch_s  # whole batches, or the line would swing with them
+    rates = [(look.at_s, sum(look.at_s - window < at <= look.at_s for at in done) / window) for look in looks]
     panels = [
         Panel("lines in flight", [(look.at_s, float(look.in_flight)) for look in looks], steps=True),
         Panel("GPU nodes", [(look.at_s, float(look.nodes)) for look in looks], steps=True),
         Panel("replicas that run", [(look.at_s, float(look.replicas)) for look in looks], steps=True),
-        Panel("lines per second", rate, steps=False),
+        Panel("lines per second", rates, steps=False),
     ]
     one, two = result["rates"]
     title = (
@@ -241,15 +244,16 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an end by `finally`, which leaves nothing running
     node = {"CPU": 1, "GPU": 1}
-    fake = FakeCluster({"CPU": 2}, {"gpu": (node, NODES)})
+    fake = FakeCluster({"CPU": 2}, {"gpu": (node, NODES)}, idle_s=3 if arguments.short else 5)
     try:
         fake.start()
         from cluster import serving  # noqa: PLC0415 - imports ray
 
         serving.start()
-        config = serving.load_config(serve_config(fake.folder, 50 if arguments.short else 100))
+        batch_s, rounds = (1.0, 4) if arguments.short else (2.0, 10)
+        config = serving.load_config(serve_config(fake.folder, batch_s))
         serving.wait_until_healthy(serving.deploy(config, {}), ours=True)
-        run = Run(fake, rounds=5 if arguments.short else 10)
+        run = Run(fake, rounds, batch_s)
         result = asyncio.run(run.run())
     finally:
         fake.stop()
