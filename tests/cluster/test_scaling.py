@@ -66,6 +66,12 @@ def scaling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
     yield measured("autoscaling", tmp_path_factory.mktemp("scaling"))
 
 
+@pytest.fixture(scope="module")
+def backlog(tmp_path_factory: pytest.TempPathFactory, require_program: Any) -> Iterator[dict[str, Any]]:
+    require_program("ffmpeg")
+    yield measured("backlog", tmp_path_factory.mktemp("backlog"))
+
+
 def test_serve_and_the_pipeline_cost_eight_jobs_at_most_a_tenth_more_than_the_bare_batcher(
     batching: dict[str, Any],
 ) -> None:
@@ -98,3 +104,12 @@ def test_load_brings_nodes_and_replicas_and_idleness_takes_them(scaling: dict[st
 
 def test_two_nodes_do_nearly_twice_the_work_of_one(scaling: dict[str, Any]) -> None:
     assert scaling["ratio"] >= 1.8
+
+
+def test_jobs_that_wait_bring_nodes_with_slots_and_ended_ones_let_them_go(backlog: dict[str, Any]) -> None:
+    looks = backlog["looks"]
+    assert backlog["counts"] == {"done": 4}
+    assert [looks[0]["nodes"], backlog["most_nodes"], looks[-1]["nodes"]] == [0, 2, 0]
+    first = next(i for i, look in enumerate(looks) if look["nodes"])
+    assert looks[first - 1]["waiting"] == 4, "nodes should come because jobs wait"
+    assert not any(look["running"] for look in looks[:first])
