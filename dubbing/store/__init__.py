@@ -7,10 +7,12 @@ from pathlib import Path
 from dubbing.config import Settings
 from dubbing.store.access import AccessRows, ApiKey, Audited, Invite, Session
 from dubbing.store.database import Clock
+from dubbing.store.live import LiveRows
 from dubbing.store.people import User
 from dubbing.store.queue_rows import Backend, InCharge, QueueRows
 from dubbing.store.requests import Event
 from dubbing.store.runs import Fence, RunRows
+from dubbing.store.webhooks import WebhookRows
 
 __all__ = [
     "ApiKey",
@@ -28,7 +30,7 @@ __all__ = [
 ]
 
 
-class Store(AccessRows, RunRows, QueueRows):
+class Store(AccessRows, RunRows, QueueRows, LiveRows, WebhookRows):
     """Users, sessions, jobs, runs and the queue's memory over one database. Methods may be called from any thread."""
 
 

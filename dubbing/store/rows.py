@@ -8,12 +8,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from dubbing.jobs import Job, State
+from dubbing.jobs import TERMINAL, Job, State
+from dubbing.store.webhooks import message_of, write_deliveries
 
 JOB_COLUMNS = (
     "id, seq, user_id, pool, priority, cost, state, epoch, attempt, max_attempts, crash_count, run_at_ms, "
     "lease_until_ms, owner, asked, request, progress, result, error, created_ms, started_ms, finished_ms, shared"
 )
+_ENDS = frozenset(state.value for state in TERMINAL)
 WAITING_SQL = "state IN ('pending', 'delayed')"
 
 
@@ -47,6 +49,12 @@ def write_event(connection: Connection, job: Job, kind: str, at_ms: int, data: M
         text("INSERT INTO event (job_id, user_id, at_ms, kind, data) VALUES (:job, :user, :at, :kind, :data)"),
         {"job": job.id, "user": job.user_id, "at": at_ms, "kind": kind, "data": as_json(data)},
     )
+    if kind in _ENDS:
+        event_id = int(
+            connection.execute(text("SELECT max(id) FROM event WHERE job_id = :id"), {"id": job.id}).scalar_one()
+        )
+        message = message_of(job, kind, event_id, at_ms, data)
+        write_deliveries(connection, job.user_id, event_id, as_json(message), at_ms)
 
 
 def as_json(data: Mapping[str, Any]) -> str:

@@ -7,15 +7,16 @@ from typing import Literal
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
-from dubbing.jobs import State
+from dubbing.jobs import Actor, Job, State
 from dubbing.store.requests import View
 from dubbing.web import pages
 from dubbing.web.headers import POLICY
 from dubbing.web.identity import Anyone, Writer
-from dubbing.web.office import Desk
+from dubbing.web.office import Desk, Office
 
 router = APIRouter(prefix="/ui")
 PAGE = 30
+Action = Literal["cancel", "pause", "resume", "retry", "share", "unshare"]
 FILTERS = {
     "waiting": (State.PENDING, State.DELAYED, State.PAUSED),
     "running": (State.RUNNING,),
@@ -46,6 +47,7 @@ def job_list(
             view=view,
             state=state,
             q=q,
+            first=before is None and not (q or state),
             names={user.id: user.name for user in desk.store.users(visitor.actor)} if visitor.actor.sees_all else {},
         )
     )
@@ -91,14 +93,17 @@ def act(
     desk: Desk,
     visitor: Writer,
     job_id: str,
-    action: Literal["cancel", "pause", "resume", "retry", "share", "unshare"],
+    action: Action,
 ) -> RedirectResponse:
-    """Cancel, pause, resume, run again, share or stop sharing. Raises NotFoundError, StateConflictError."""
-    intake, actor = desk.intake, visitor.actor
-    if action in ("share", "unshare"):
-        desk.store.share(actor, job_id, action == "share")
-    else:
-        {"cancel": intake.cancel, "pause": intake.pause, "resume": intake.resume, "retry": intake.retry}[action](
-            actor, job_id
-        )
+    """Cancel, pause, resume, run again, share or stop sharing. Raises as `perform`."""
+    perform(desk, visitor.actor, job_id, action)
     return RedirectResponse(f"/ui/jobs/{job_id}", 303)
+
+
+def perform(desk: Office, actor: Actor, job_id: str, action: Action) -> Job:
+    """Act on a job. Raises NotFoundError, StateConflictError."""
+    if action in ("share", "unshare"):
+        return desk.store.share(actor, job_id, action == "share")
+    intake = desk.intake
+    acts = {"cancel": intake.cancel, "pause": intake.pause, "resume": intake.resume, "retry": intake.retry}
+    return acts[action](actor, job_id)
