@@ -110,7 +110,7 @@ class Hub:
             stream.end("stopped")
 
     async def _poll(self, last: int) -> None:
-        seen: deque[int] = deque((last,), maxlen=4 * OVERLAP)
+        seen: deque[int] = deque(range(last - OVERLAP, last + 1), maxlen=4 * OVERLAP)
         while self._streams:
             try:
                 doors, changes = await asyncio.to_thread(self._look, last, frozenset(seen))

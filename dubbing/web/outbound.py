@@ -7,6 +7,7 @@ networks is refused, and the connection goes to the very address that was checke
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import socket
@@ -117,3 +118,5 @@ async def _post(target: Target, body: bytes, headers: Mapping[str, str], *, priv
         raise ConnectionError("the answer is not HTTP") from error  # a first line without an end
     finally:
         writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

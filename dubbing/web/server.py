@@ -46,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 timeout_graceful_shutdown=1,  # a paused player holds its connection open
             )
             with contextlib.suppress(KeyboardInterrupt):
-                _Server(options, app.state.hub).run(sockets=[listener])
+                Server(options, app.state.hub).run(sockets=[listener])
     except DubbingError as error:
         sys.stderr.write(f"dubbing-web: {error.message}.\n             {error.advice}\n")
         return error.exit_code
     return 0
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Ends the live streams first, for they would hold it open until its patience ends."""
 
     def __init__(self, options: uvicorn.Config, hub: Hub) -> None:

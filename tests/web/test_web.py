@@ -317,7 +317,7 @@ def test_hostile_names_and_texts_stay_text(output: Path, client: Client) -> None
     page = Page(answer.text)
 
     assert folder.name == name and listed.count("<script") == 1 and name in Page(listed).text
-    assert [script["src"] for script in page.all("script")] == ["/static/player.js"]
+    assert [script["src"] for script in page.all("script")] == ["/static/live.js", "/static/player.js"]
     assert not [e for e in page.elements if "style" in e[1] or any(key.startswith("on") for key in e[1])]
     assert page.text.count(HOSTILE) >= 8
     assert "49" not in page.text
