@@ -196,12 +196,6 @@ class NotFoundError(DubbingError):
     code, hint, exit_code, http_status = "not_found", "The list of dubs, or `dub jobs`, shows what is there.", 3, 404
 
 
-class NotReadyError(DubbingError):
-    """The dub of {name} is not finished yet."""
-
-    code, hint, retryable, exit_code, http_status = "not_ready", "Ask again when the job is done.", True, 75, 425
-
-
 class NotLoggedInError(DubbingError):
     """This needs a login."""
 
@@ -230,12 +224,6 @@ class CrossSiteError(DubbingError):
     """The request came from another site ({origin})."""
 
     code, hint, exit_code, http_status = "cross_site", "Open the page of this server itself and try there.", 2, 403
-
-
-class WebhookAddressError(DubbingError):
-    """The webhook address {url} cannot be used: {detail}."""
-
-    code, hint, exit_code, http_status = "webhook_address", "Name an http or https address of the internet.", 2, 422
 
 
 class AddressError(DubbingError):

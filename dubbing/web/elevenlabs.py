@@ -13,7 +13,8 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import ValidationError
 
-from dubbing.errors import EmptyFileError, NotFoundError, NotReadyError, UsageError
+from dubbing.api_errors import NotReadyError
+from dubbing.errors import EmptyFileError, NotFoundError, UsageError
 from dubbing.jobs import TERMINAL, Job, State
 from dubbing.web import pages, removal
 from dubbing.web.film_form import FilmForm, receive

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from dubbing.errors import WebhookAddressError
+from dubbing.api_errors import WebhookAddressError
 
 DEADLINE_S = 10.0
 """For all of it: name, connection, sending, and the first line of the answer."""

@@ -51,7 +51,13 @@ def refused(answer: object, status: int, code: str) -> dict[str, object]:
 
 
 def test_an_administrator_submits_a_file_of_the_server(site: Site, root: Client, film: Path) -> None:
-    fields = {"source": str(film), "targets": ["es", "ca", "es"], "title": "A talk", "quality": "draft", "start_ms": 500}
+    fields = {
+        "source": str(film),
+        "targets": ["es", "ca", "es"],
+        "title": "A talk",
+        "quality": "draft",
+        "start_ms": 500,
+    }
 
     answer = root.post("/api/v1/jobs", json=fields)
 
@@ -187,7 +193,9 @@ def test_a_job_is_paused_resumed_cancelled_and_run_again(root: Client, film: Pat
 
 def test_results_are_listed_and_downloaded_whole_and_in_part(site: Site, root: Client) -> None:
     make_job(site.output, "lecture", report_of({"es": [line_result(0, "hola")]}), es_mp4=b"0123456789")
-    (site.output / "lecture" / "lines.es.json").write_text(json.dumps({"schema": 1, "target": "es", "lines": [{"line": 1}]}))
+    (site.output / "lecture" / "lines.es.json").write_text(
+        json.dumps({"schema": 1, "target": "es", "lines": [{"line": 1}]})
+    )
     job = site.id_of("lecture")
 
     found = {file["name"]: file for file in root.get(f"/api/v1/jobs/{job}/files").json()["files"]}

@@ -64,8 +64,10 @@ def finish(site: Site, job_id: str, *, error: dict[str, object] | None = None) -
     request = orders.from_json(job.request)
     made = report_of({"es": [line_result(0, "hola")]})
     made["source"]["duration_ms"] = 2_500
-    srt = "1\n00:00:00,000 --> 00:00:02,000\nhola\n".encode()
-    folder = make_job(request.output_dir, f"{request.source.stem}-{job_id[:4]}", made, es_mp4=FILM, es_srt=srt, en_vtt=b"WEBVTT\n")
+    srt = b"1\n00:00:00,000 --> 00:00:02,000\nhola\n"
+    folder = make_job(
+        request.output_dir, f"{request.source.stem}-{job_id[:4]}", made, es_mp4=FILM, es_srt=srt, en_vtt=b"WEBVTT\n"
+    )
     fence = Fence(job.id, job.epoch + 1, store.in_charge().backend_epoch)
     assert store.take(fence, owner="test", ttl_ms=60_000)
     if error is not None:
@@ -106,7 +108,10 @@ def test_a_film_is_sent_dubbed_fetched_and_deleted(site: Site, client: ElevenLab
     folder = finish(site, created.dubbing_id)
     dubbed = client.dubbing.get(created.dubbing_id)
     assert dubbed.status == "dubbed" and dubbed.source_language == "en" and dubbed.error is None
-    assert dubbed.media_metadata and (dubbed.media_metadata.content_type, dubbed.media_metadata.duration) == ("video/mp4", 2.5)
+    assert dubbed.media_metadata and (dubbed.media_metadata.content_type, dubbed.media_metadata.duration) == (
+        "video/mp4",
+        2.5,
+    )
     assert b"".join(client.dubbing.audio.get(created.dubbing_id, "es")) == FILM
     srt = client.dubbing.transcript.get_transcript_for_dub(created.dubbing_id, "es", format_type="srt")
     assert "hola" in str(srt) and "-->" in str(srt)
@@ -200,7 +205,9 @@ def test_forms_that_are_none_are_refused_and_leave_nothing(site: Site) -> None:
     assert films(site) == before
 
 
-def test_a_film_the_disk_has_no_room_for_is_refused(site: Site, client: ElevenLabs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_film_the_disk_has_no_room_for_is_refused(
+    site: Site, client: ElevenLabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = films(site)
     monkeypatch.setattr(film_form, "SPARE", 1 << 60)
 

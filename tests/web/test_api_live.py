@@ -68,7 +68,9 @@ def stream(running: Running, secret: str, **headers: str) -> Iterator[Reader]:
     connection = HTTPConnection(urlsplit(running.address).netloc, timeout=30)
     try:
         cookie = {"Cookie": f"{COOKIE}={secret}"}
-        connection.request("GET", "/api/v1/events", headers=cookie | {k.replace("_", "-"): v for k, v in headers.items()})
+        connection.request(
+            "GET", "/api/v1/events", headers=cookie | {k.replace("_", "-"): v for k, v in headers.items()}
+        )
         answer = connection.getresponse()
         assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, "text/event-stream")
         yield Reader(answer)

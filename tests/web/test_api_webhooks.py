@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from dubbing import config
-from dubbing.errors import WebhookAddressError
+from dubbing.api_errors import WebhookAddressError
 from dubbing.jobs import Job
 from dubbing.store import Fence, Store, User, open_store
 from dubbing.store.webhooks import KEPT, MOST_WEBHOOKS, WAITS_S
@@ -110,7 +110,9 @@ def test_each_end_of_a_job_is_told_once_and_signed(store: Store) -> None:
         epoch = store.in_charge().backend_epoch
         for job in (done, failed):
             assert store.take(Fence(job.id, 1, epoch), owner="test", ttl_ms=60_000)
-        store.finish(Fence(done.id, 1, epoch), {"report": "/secret/r.json", "files": {}, "warnings": ["w"]}, warned=True)
+        store.finish(
+            Fence(done.id, 1, epoch), {"report": "/secret/r.json", "files": {}, "warnings": ["w"]}, warned=True
+        )
         error = {"code": "engine_failed", "message": "no", "hint": "", "retryable": False}
         store.fail(Fence(failed.id, 1, epoch), error)
         store.cancel(root.actor, stopped.id)
@@ -119,7 +121,9 @@ def test_each_end_of_a_job_is_told_once_and_signed(store: Store) -> None:
 
     told = {json.loads(body)["job"]["id"]: (headers, body) for headers, body in ear.heard}
     assert len(ear.heard) == 3 and set(told) == {done.id, failed.id, stopped.id}
-    facts = {name: json.loads(told[job.id][1]) for name, job in (("done", done), ("failed", failed), ("stopped", stopped))}
+    facts = {
+        name: json.loads(told[job.id][1]) for name, job in (("done", done), ("failed", failed), ("stopped", stopped))
+    }
     assert [facts[name]["type"] for name in facts] == ["job.done", "job.failed", "job.cancelled"]
     assert facts["done"]["job"] == {
         "id": done.id, "state": "done_with_warnings", "targets": ["es"], "warnings": ["w"], "error": None,
