@@ -10,13 +10,24 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from dubbing.store.requests import View
 from dubbing.web import job_pages, pages, removal, submission
-from dubbing.web.api_models import MOST_ID, EventList, EventOut, FileList, FileOut, JobList, JobOut, Lines, job_out
+from dubbing.web.api_models import (
+    MOST_ID,
+    PLAIN,
+    EventList,
+    EventOut,
+    FileList,
+    FileOut,
+    JobList,
+    JobOut,
+    Lines,
+    job_out,
+)
 from dubbing.web.identity import Anyone, Writer
 from dubbing.web.office import Desk
 from dubbing.web.submission import JobFields
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
-JobId = Annotated[str, Path(max_length=64, description="Id of the job.")]
+JobId = Annotated[str, Path(max_length=64, pattern=PLAIN, description="Id of the job.")]
 Language = Annotated[str, Path(max_length=35, description="BCP-47 tag of the dub.")]
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file, or the part of it that Range asks for.", "content": {"*/*": {}}}
@@ -29,7 +40,7 @@ def jobs(
     visitor: Anyone,
     view: Annotated[View, Query(description="All you may see, your own, or what others share.")] = "all",
     state: Annotated[Literal["", "waiting", "running", "done", "failed"], Query(description="Only such jobs.")] = "",
-    q: Annotated[str, Query(max_length=100, pattern=r"^[^\x00]*$", description="Part of the name.")] = "",
+    q: Annotated[str, Query(max_length=100, pattern=PLAIN, description="Part of the name.")] = "",
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="From the answer before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Most jobs in one answer.")] = 50,
 ) -> JobList:

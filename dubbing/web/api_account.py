@@ -14,6 +14,7 @@ from dubbing.errors import ForbiddenError
 from dubbing.store.webhooks import Sent, Webhook
 from dubbing.web import outbound
 from dubbing.web.api_models import (
+    PLAIN,
     KeyFields,
     KeyList,
     KeyOut,
@@ -30,7 +31,7 @@ from dubbing.web.identity import Anyone, Writer, address_of
 from dubbing.web.office import Desk
 
 router = APIRouter(prefix="/api/v1", tags=["account"])
-Id = Annotated[str, Path(max_length=64)]
+Id = Annotated[str, Path(max_length=64, pattern=PLAIN)]
 DAY_MS = 86_400_000
 
 

@@ -16,6 +16,10 @@ MOST_ID = 2**63 - 1
 """Largest number of an event or of a place in a list."""
 
 
+PLAIN = r"^[^\x00]*$"
+"""Text without the character that PostgreSQL cannot hold."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -133,7 +137,7 @@ class KeyFields(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, max_length=80, description="What it is for.")
+    name: str = Field(min_length=1, max_length=80, pattern=PLAIN, description="What it is for.")
     scope: Literal["read", "write"] = "write"
     expires_days: int = Field(default=0, ge=0, le=3650, description="Days it is good for; 0 for always.")
 

@@ -17,6 +17,7 @@ from dubbing.api_errors import NotReadyError
 from dubbing.errors import EmptyFileError, NotFoundError, UsageError
 from dubbing.jobs import TERMINAL, Job, State
 from dubbing.web import pages, removal
+from dubbing.web.api_models import PLAIN
 from dubbing.web.film_form import FilmForm, receive
 from dubbing.web.identity import Anyone, Visitor, Writer
 from dubbing.web.office import Desk, Office
@@ -24,7 +25,7 @@ from dubbing.web.results import File, Results
 from dubbing.web.submission import BITS_PER_MS, JobFields, submit_file
 
 router = APIRouter(prefix="/v1/dubbing", include_in_schema=False)
-DubbingId = Annotated[str, Path(max_length=64)]
+DubbingId = Annotated[str, Path(max_length=64, pattern=PLAIN)]
 Language = Annotated[str, Path(max_length=35)]
 SUFFIXES = {"srt": ".srt", "webvtt": ".vtt"}
 PAGE = 100

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from dubbing.jobs import Actor, Job, State
@@ -33,7 +33,7 @@ def job_list(
     view: View = "all",
     state: Literal["", "waiting", "running", "done", "failed"] = "",
     q: str = "",
-    before: int | None = None,
+    before: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
 ) -> HTMLResponse:
     """The newest jobs first, a page at a time."""
     states = FILTERS.get(state, ())

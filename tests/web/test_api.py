@@ -142,6 +142,13 @@ def test_the_list_is_read_part_by_part_without_gap_or_double(site: Site) -> None
         refused(client.get(f"/api/v1/jobs?{wrong}"), 400, "usage")
 
 
+def test_numbers_and_names_no_database_can_hold_are_refused(site: Site, root: Client) -> None:
+    for path in ("jobs/%00", "jobs/%00/events", f"jobs/{'0' * 32}/events?after={2**63}", "jobs/x/events?after=-1"):
+        refused(root.get(f"/api/v1/{path}"), 400, "usage")
+    refused(root.post("/api/v1/keys", json={"name": "a\0b"}), 400, "usage")
+    assert root.get(f"/ui/jobs?before={2**63}").status_code == 400
+
+
 def test_jobs_of_others_are_not_there_unless_shared(site: Site, root: Client, film: Path) -> None:
     job = root.post("/api/v1/jobs", json={"source": str(film), "targets": ["es"]}).json()
     other = site.client("uwe", "user")

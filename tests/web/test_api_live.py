@@ -16,6 +16,7 @@ import pytest
 
 from dubbing.jobs import Job
 from dubbing.store import Fence
+from dubbing.store.access import digest
 from dubbing.web import live
 from dubbing.web.identity import COOKIE
 from tests.web.server import Running, served
@@ -190,6 +191,40 @@ def test_streams_cost_no_threads_and_are_forgotten_when_their_reader_goes(site: 
     for one in opened:
         one.__exit__(None, None, None)
     until(lambda: hub.streams == 0)
+
+
+def test_one_poller_looks_for_all_streams_and_rests_without_any(site: Site) -> None:
+    class Counted:
+        """The store, with its looks counted."""
+
+        looks = 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(site.office.store, name)
+
+        def changes(self, **facts: object) -> object:
+            self.looks += 1
+            return site.office.store.changes(**facts)  # type: ignore[arg-type]
+
+    store, ana = Counted(), site.user("ana")
+    secrets = [site.session("ana", "user") for _ in range(50)]
+
+    async def watch() -> float:
+        hub, begun = live.Hub(store), time.monotonic()  # type: ignore[arg-type]
+        streams = [await hub.join(digest(secret), ana.actor) for secret in secrets]
+        site.office.store.submit(ana.actor, {"source": "/films/talk.mp4"})
+        for stream in streams:
+            await asyncio.wait_for(stream.wake.wait(), 30)
+        while store.looks < 4:
+            await asyncio.sleep(0.01)
+        for stream in streams:
+            hub.leave(stream)
+        took = time.monotonic() - begun
+        await asyncio.wait_for(hub._poller, 30)  # type: ignore[arg-type]
+        return took
+
+    took = asyncio.run(watch())
+    assert 4 <= store.looks <= took / live.LOOK_S + 2
 
 
 def test_a_reader_who_lags_too_far_is_let_go(site: Site) -> None:

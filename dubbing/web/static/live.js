@@ -33,7 +33,7 @@
   }
 
   async function fetched(address) {
-    const answer = await fetch(address, { headers: { "X-Requested-With": "live" } });
+    const answer = await fetch(address);
     if (answer.redirected && new URL(answer.url).pathname === "/ui/login") location.reload();
     if (!answer.ok) throw new Error(String(answer.status));
     return new DOMParser().parseFromString(await answer.text(), "text/html");
