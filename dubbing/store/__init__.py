@@ -7,12 +7,14 @@ from pathlib import Path
 from dubbing.config import Settings
 from dubbing.store.access import AccessRows, ApiKey, Audited, Invite, Session
 from dubbing.store.database import Clock
+from dubbing.store.live import LiveRows
 from dubbing.store.oversight import OversightRows
 from dubbing.store.people import User
 from dubbing.store.presence import ALIVE_S, BEAT_S, Presence, PresenceRows
 from dubbing.store.queue_rows import Backend, Backlog, InCharge, QueueRows
 from dubbing.store.requests import Event
 from dubbing.store.runs import Fence, RunRows
+from dubbing.store.webhooks import WebhookRows
 
 __all__ = [
     "ALIVE_S",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 
-class Store(AccessRows, RunRows, QueueRows, PresenceRows, OversightRows):
+class Store(AccessRows, RunRows, QueueRows, PresenceRows, OversightRows, LiveRows, WebhookRows):
     """Users, sessions, jobs, runs, the queue's memory and its dispatchers over one database.
 
     Methods may be called from any thread.

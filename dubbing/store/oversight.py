@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from sqlalchemy import Connection, text
 
 from dubbing.access_errors import LastAdminError
@@ -12,7 +10,6 @@ from dubbing.jobs import Actor, Role
 from dubbing.store.access import digest
 from dubbing.store.database import changed
 from dubbing.store.people import USER_COLUMNS, User, UserRows, user_of
-from dubbing.store.rows import as_json
 
 MOST_MB = 2**31 - 1
 _CAN_ADMINISTER = "role = 'admin' AND disabled = 0 AND password_hash IS NOT NULL"
@@ -67,13 +64,6 @@ class OversightRows(UserRows):
             if not changed(connection, "UPDATE app_user SET password_hash = :hash WHERE id = :id", facts):
                 raise NotFoundError(what=f"user {user_id}")
             connection.execute(text("DELETE FROM session WHERE user_id = :id AND hash <> :keep"), facts)
-
-    def has_result(self, report: str) -> bool:
-        """Whether a job's latest result is this report: jobs over the same film share a folder."""
-        part = re.sub(r"([%_\\])", r"\\\1", as_json({"report": report})[1:-1])
-        statement = r"SELECT 1 FROM job WHERE result LIKE :part ESCAPE '\' LIMIT 1"
-        with self.read() as connection:
-            return connection.execute(text(statement), {"part": f"%{part}%"}).first() is not None
 
     def _account(self, connection: Connection, user_id: str) -> User:
         row = connection.execute(text(f"SELECT {USER_COLUMNS} FROM app_user WHERE id = :id"), {"id": user_id}).first()

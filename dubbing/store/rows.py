@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from dubbing.jobs import Job, State
+from dubbing.jobs import TERMINAL, Job, State
 from dubbing.store.database import run
+from dubbing.store.webhooks import hooked, message_of, write_deliveries
 
 JOB_COLUMNS = (
     "id, seq, user_id, pool, priority, cost, state, epoch, attempt, max_attempts, crash_count, orphan_count, "
@@ -18,6 +19,7 @@ JOB_COLUMNS = (
 )
 JOB_FIELDS = JOB_COLUMNS.split(", ")
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_ENDS = frozenset(state.value for state in TERMINAL)
 WAITING_SQL = "state IN ('pending', 'delayed')"
 
 
@@ -64,6 +66,7 @@ def write_event(connection: Connection, job: Job, kind: str, at_ms: int, data: M
 
 def write_events(connection: Connection, events: Iterable[tuple[str, str, str, Mapping[str, Any]]], at_ms: int) -> None:
     """Add (job id, user id, kind, data) events of one moment, in this order."""
+    events = list(events)
     facts = [
         {"job": job_id, "user": user, "at": at_ms, "kind": kind, "data": as_json(data)}
         for job_id, user, kind, data in events
@@ -71,6 +74,19 @@ def write_events(connection: Connection, events: Iterable[tuple[str, str, str, M
     if facts:
         statement = "INSERT INTO event (job_id, user_id, at_ms, kind, data) VALUES (:job, :user, :at, :kind, :data)"
         run(connection, statement, facts)
+        _tell_webhooks(connection, [event for event in events if event[2] in _ENDS], at_ms)
+
+
+def _tell_webhooks(connection: Connection, ends: Sequence[tuple[str, str, str, Mapping[str, Any]]], at_ms: int) -> None:
+    """Put the ends of jobs in the outboxes of their users' webhooks, inside the transaction that made them true."""
+    listening = hooked(connection, {user for _, user, _, _ in ends}) if ends else set()
+    for job_id, user, kind, data in ends:
+        if user in listening:
+            newest = run(connection, "SELECT max(id) FROM event WHERE job_id = :id", {"id": job_id}).fetchone()
+            job = one_job(connection, job_id)
+            assert job is not None and newest is not None
+            event_id = int(newest[0])
+            write_deliveries(connection, user, event_id, as_json(message_of(job, kind, event_id, at_ms, data)), at_ms)
 
 
 def as_json(data: Mapping[str, Any]) -> str:

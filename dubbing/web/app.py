@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
@@ -9,7 +14,19 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dubbing.web import account, admin, admission, entrance, job_pages, queue_pages
+from dubbing.web import (
+    account,
+    admin,
+    admission,
+    api,
+    api_account,
+    courier,
+    elevenlabs,
+    entrance,
+    job_pages,
+    live,
+    queue_pages,
+)
 from dubbing.web.errors import add_errors
 from dubbing.web.headers import HEADERS
 from dubbing.web.office import Office
@@ -17,10 +34,11 @@ from dubbing.web.office import Office
 
 def routes(office: Office) -> FastAPI:
     """All routes over an office, before the doors that stand in front of them."""
-    app = FastAPI(title="Dubbing Pipeline", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Dubbing Pipeline", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_work)
     app.state.office = office
     app.mount("/static", StaticFiles(packages=[("dubbing.web", "static")]), name="static")
-    for room in (entrance, job_pages, account, admin, queue_pages):
+    app.state.hub = live.Hub(office.store)
+    for room in (entrance, live, job_pages, account, admin, queue_pages, api, api_account, elevenlabs):
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)
@@ -35,10 +53,26 @@ def routes(office: Office) -> FastAPI:
     return app
 
 
+@asynccontextmanager
+async def _work(app: FastAPI) -> AsyncIterator[None]:
+    """What runs beside the requests for as long as the server does."""
+    webhooks = asyncio.create_task(courier.carry(app.state.office.store))
+    try:
+        yield
+    finally:
+        webhooks.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await webhooks
+
+
 def build(office: Office) -> ASGIApp:
-    """The application as uvicorn runs it. Raises SettingsError."""
+    """The whole application. Raises SettingsError."""
+    return guarded(routes(office), office)
+
+
+def guarded(app: ASGIApp, office: Office) -> ASGIApp:
+    """The application behind its doors, as uvicorn runs it. Raises SettingsError."""
     policy = admission.policy(office.settings)
-    app: ASGIApp = routes(office)
     if policy.allowed == admission.LOOPBACK:
         # a page of another site whose name was made to point here must not read along (DNS rebinding)
         hosts = [*admission.LOOPBACK_HOSTS, "[::1]"]

@@ -146,9 +146,7 @@ class Identity:
 
     def visitor(self, request: Request) -> Visitor | None:
         """Who asks; None for nobody we know. A session counts only for requests of our own pages."""
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        key = key.strip() if scheme.lower() == "bearer" else request.headers.get("xi-api-key", "")
-        if key:
+        if key := key_of(request):
             found = self._store.key_user(key)
             return Visitor(found[0], found[1]) if found else None
         secret = request.cookies.get(cookie_name(request))
@@ -157,6 +155,12 @@ class Identity:
             return None
         check_origin(request)
         return Visitor(user, "write", secret)
+
+
+def key_of(request: Request) -> str:
+    """The API key a request came with; empty when it has none."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else request.headers.get("xi-api-key", "")
 
 
 def check_origin(request: Request) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from dubbing.errors import NotFoundError
-from dubbing.jobs import State
+from dubbing.jobs import Actor, Job, State
 from dubbing.store.requests import View
 from dubbing.web import pages
 from dubbing.web.headers import POLICY
 from dubbing.web.identity import Anyone, Writer, address_of
-from dubbing.web.office import Desk
+from dubbing.web.office import Desk, Office
 from dubbing.web.removal import remove
 
 router = APIRouter(prefix="/ui")
 PAGE = 30
+Action = Literal["cancel", "pause", "resume", "retry", "share", "unshare"]
 FILTERS = {
     "waiting": (State.PENDING, State.DELAYED, State.PAUSED),
     "running": (State.RUNNING,),
@@ -34,7 +35,7 @@ def job_list(
     view: View = "all",
     state: Literal["", "waiting", "running", "done", "failed"] = "",
     q: str = "",
-    before: int | None = None,
+    before: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
 ) -> HTMLResponse:
     """The newest jobs first, a page at a time."""
     states = FILTERS.get(state, ())
@@ -48,6 +49,7 @@ def job_list(
             view=view,
             state=state,
             q=q,
+            first=before is None and not (q or state),
             names={user.id: user.name for user in desk.store.users(visitor.actor)} if visitor.actor.sees_all else {},
         )
     )
@@ -112,14 +114,17 @@ def act(
     desk: Desk,
     visitor: Writer,
     job_id: str,
-    action: Literal["cancel", "pause", "resume", "retry", "share", "unshare"],
+    action: Action,
 ) -> RedirectResponse:
-    """Cancel, pause, resume, run again, share or stop sharing. Raises NotFoundError, StateConflictError."""
-    intake, actor = desk.intake, visitor.actor
-    if action in ("share", "unshare"):
-        desk.store.share(actor, job_id, action == "share")
-    else:
-        {"cancel": intake.cancel, "pause": intake.pause, "resume": intake.resume, "retry": intake.retry}[action](
-            actor, job_id
-        )
+    """Cancel, pause, resume, run again, share or stop sharing. Raises as `perform`."""
+    perform(desk, visitor.actor, job_id, action)
     return RedirectResponse(f"/ui/jobs/{job_id}", 303)
+
+
+def perform(desk: Office, actor: Actor, job_id: str, action: Action) -> Job:
+    """Act on a job. Raises NotFoundError, StateConflictError."""
+    if action in ("share", "unshare"):
+        return desk.store.share(actor, job_id, action == "share")
+    intake = desk.intake
+    acts = {"cancel": intake.cancel, "pause": intake.pause, "resume": intake.resume, "retry": intake.retry}
+    return acts[action](actor, job_id)

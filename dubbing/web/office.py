@@ -37,6 +37,11 @@ class Office:
         """Folder of files on their way in, named by upload id."""
         return self.settings.state / "uploads"
 
+    @property
+    def films(self) -> Path:
+        """Folder of uploads that jobs have taken, a folder for each."""
+        return self.settings.output_dir / "_uploads"
+
     def results(self, job: Job) -> Results | None:
         """What lies in a job's folder; None before the job has ended once."""
         report = (job.result or {}).get("report")

@@ -173,6 +173,13 @@ def title(job: Job) -> str:
     return str(job.request.get("title") or PurePath(str(job.request.get("source", ""))).name or job.id)
 
 
+def far(job: Job) -> str:
+    """How far a running job is: the stage it is in and its share, such as `speak 40 %`; empty for all others."""
+    stages = (job.progress or {}).get("stages", ()) if job.state is State.RUNNING else ()
+    now = next((stage for stage in stages if stage["done"] < stage["total"]), None)
+    return f"{now['stage']} {100 * now['done'] // now['total']} %" if now else ""
+
+
 def moment(ms: int | None) -> str:
     """A time of the database as people read it, in the server's zone."""
     return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M") if ms else "–"
@@ -193,6 +200,7 @@ _environment.filters |= {
     "native": native_name,
     "title": title,
     "moment": moment,
+    "far": far,
 }
 _environment.globals |= {
     "version": __version__,

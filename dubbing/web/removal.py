@@ -1,24 +1,36 @@
-"""Forgetting a job: its row, and its folder when no other job has its results there."""
+"""Forgetting a job: its row, its results and its upload, unless another job has them too."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
+from dubbing.artifacts import JobFolder
+from dubbing.errors import JobBusyError
 from dubbing.jobs import Actor
 from dubbing.web.office import Office
 
 
 def remove(desk: Office, actor: Actor, job_id: str) -> None:
-    """Delete an ended job with its files. Raises NotFoundError, StateConflictError.
+    """Delete an ended job with its files and its upload. Raises NotFoundError, StateConflictError.
 
     The row goes first: files without a row are only garbage, a row without files would be a broken job.
     """
-    report = (desk.store.job(actor, job_id).result or {}).get("report")
+    job = desk.store.job(actor, job_id)
     desk.store.delete(actor, job_id)
-    if not report or desk.store.has_result(str(report)):
-        return
-    folder = Path(str(report)).parent
-    # a folder of ours lies below the output and has its own marks; nothing else is ever removed
-    if folder.resolve().is_relative_to(desk.settings.output_dir) and (folder / ".work" / "job.json").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
+    report, source = str((job.result or {}).get("report", "")), str(job.request.get("source", ""))
+    if report and not desk.store.is_named("result", "report", report):
+        _remove_results(desk, JobFolder(Path(report).parent))
+    upload = Path(source).parent
+    if upload.parent == desk.films and not desk.store.is_named("request", "source", source):
+        shutil.rmtree(upload, ignore_errors=True)
+
+
+def _remove_results(desk: Office, folder: JobFolder) -> None:
+    """Remove a folder of ours: it lies below the output and has its own mark. Nothing else is ever removed."""
+    below = folder.path.resolve().is_relative_to(desk.settings.output_dir)
+    if below and (folder.work / "job.json").is_file():
+        # another job over the same film may be at work in there
+        with contextlib.suppress(JobBusyError), folder.lock():
+            shutil.rmtree(folder.path, ignore_errors=True)

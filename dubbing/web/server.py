@@ -17,7 +17,8 @@ import uvicorn
 from dubbing import __version__, config
 from dubbing.config import Settings
 from dubbing.errors import DubbingError, SettingsError
-from dubbing.web.app import build
+from dubbing.web.app import guarded, routes
+from dubbing.web.live import Hub
 from dubbing.web.office import first_administrator, open_office
 
 STOP_S = 30.0
@@ -30,26 +31,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = config.load()
         with listen(settings) as listener, open_office(settings) as office, _worker(wanted=not arguments.pages_only):
-            app = build(office)
+            app = routes(office)
             place = address(listener)
             sys.stdout.write(f"dubbing-web: {place} is ready; the queue is {office.choice.reason}\n")
             if setup := asyncio.run(first_administrator(office)):
                 sys.stdout.write(f"dubbing-web: open {place}{setup[1:]} to make the first administrator (works once)\n")
             sys.stdout.flush()
             options = uvicorn.Config(
-                app,
-                lifespan="off",
+                guarded(app, office),
+                lifespan="on",
                 log_level="warning",
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=1,  # a paused player holds its connection open
             )
             with contextlib.suppress(KeyboardInterrupt):
-                uvicorn.Server(options).run(sockets=[listener])
+                Server(options, app.state.hub).run(sockets=[listener])
     except DubbingError as error:
         sys.stderr.write(f"dubbing-web: {error.message}.\n             {error.advice}\n")
         return error.exit_code
     return 0
+
+
+class Server(uvicorn.Server):
+    """Ends the live streams first, for they would hold it open until its patience ends."""
+
+    def __init__(self, options: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(options)
+        self._hub = hub
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server."""
+        self._hub.close()
+        await super().shutdown(sockets)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -51,7 +51,10 @@ def test_what_changes_something_asks_for_more_than_a_look(site: Site) -> None:
 
 def address(site: Site, path: str) -> str:
     """A real address for a route's path: the job is one of root's."""
-    values = {"job_id": site.id_of("talk"), "file_name": "talk.es.mp4", "action": "share"}
+    values = {
+        "job_id": site.id_of("talk"), "dubbing_id": site.id_of("talk"), "file_name": "talk.es.mp4", "action": "share",
+        "language": "es", "format_type": "srt",
+    }  # fmt: skip
     values |= {"user_id": site.user("root", "admin").id}
     return re.sub(r"\{(\w+)(:\w+)?\}", lambda name: values.get(name[1], "x"), path)
 
@@ -71,7 +74,7 @@ def test_jobs_of_others_do_not_exist_for_users_and_viewers(site: Site) -> None:
     for role in ("user", "viewer"):
         client = site.client(f"some-{role}", role)
         for method, path, _whom in routes(site):
-            if "{job_id}" in path:
+            if "{job_id}" in path or "{dubbing_id}" in path:
                 assert status(client, method, address(site, path)) in ((404,) if role == "user" else (404, 403)), path
 
 

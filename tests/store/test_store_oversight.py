@@ -10,7 +10,7 @@ import pytest
 from dubbing.access_errors import LastAdminError
 from dubbing.errors import ForbiddenError, NotFoundError, StateConflictError, UsageError
 from dubbing.jobs import Actor
-from dubbing.store import Fence, Store
+from dubbing.store import Store
 
 
 @pytest.fixture
@@ -102,15 +102,3 @@ def test_a_new_priority_puts_a_waiting_job_in_the_outbox_again(store: Store, adm
     store.cancel(ana, job.id)
     with pytest.raises(StateConflictError):
         store.set_priority(admin, job.id, 50)
-
-
-def test_a_result_is_known_by_its_report_to_the_letter(store: Store, ana: Actor) -> None:
-    job, _ = store.submit(ana, {"source": "a"})
-    fence = Fence(job.id, job.epoch + 1, store.in_charge().backend_epoch)
-    assert store.take(fence, owner="x", ttl_ms=60_000)
-    report = '/out/a_b "c" 100%/report.json'
-    store.finish(fence, {"report": report, "files": {}, "warnings": []}, warned=False)
-
-    assert store.has_result(report)
-    assert not store.has_result(report.replace("a_b", "aXb"))
-    assert not store.has_result("/out/other/report.json")

@@ -35,11 +35,9 @@ def add_job(
     job, _ = store.submit(user.actor, request, targets=targets)
     fence = Fence(job.id, job.epoch + 1, store.in_charge().backend_epoch)
     assert store.take(fence, owner="test", ttl_ms=60_000)
-    done = store.finish(
-        fence, {"report": str(folder / "report.json"), "files": {}, "warnings": ["one"] * warned}, warned=warned
-    )
-    assert done is not None
-    return done
+    result = {"report": str(folder / "report.json"), "files": {}, "warnings": ["one"] * warned}
+    assert store.finish(fence, result, warned=warned)
+    return store.job(user.actor, job.id)
 
 
 class Site:
