@@ -76,7 +76,7 @@ def test_the_end_of_a_job_and_its_messages_are_one_transaction(store: Store) -> 
     assert store.take(fence, owner="test", ttl_ms=60_000)
     assert store.deliveries(ana.id) == []
     assert store.finish(fence, {"report": "/x", "files": {}, "warnings": []})
-    assert store.finish(fence, {"report": "/x", "files": {}, "warnings": []}) is None
+    assert not store.finish(fence, {"report": "/x", "files": {}, "warnings": []})
 
     sent = store.deliveries(ana.id)
     taken = store.take_deliveries(1000)
