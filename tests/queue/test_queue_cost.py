@@ -14,8 +14,8 @@ from dubbing.launching import Report
 from tests.services import RedisServer
 
 SLOTS = 8
-STATEMENTS = 2 * (2 * SLOTS + 2)
-"""For SLOTS jobs: BEGIN, an UPDATE and an event each, COMMIT; once to take them and once to end them."""
+STATEMENTS = 2 * (2 * SLOTS + 2) + 1
+"""For SLOTS jobs: BEGIN, an UPDATE and an event each, COMMIT; once to take them and once to end them, which asks for webhooks."""
 
 
 @pytest.fixture
