@@ -17,6 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import dubbing.upload_errors  # noqa: F401, E402 - it completes the tree of errors
 from dubbing.config import Settings  # noqa: E402 - the tree of this script comes first, installed or not
 from dubbing.errors import DubbingError  # noqa: E402
 

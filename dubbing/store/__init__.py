@@ -11,6 +11,7 @@ from dubbing.store.people import User
 from dubbing.store.queue_rows import Backend, InCharge, QueueRows
 from dubbing.store.requests import Event
 from dubbing.store.runs import Fence, RunRows
+from dubbing.store.uploads import Upload, UploadRows
 
 __all__ = [
     "ApiKey",
@@ -22,14 +23,15 @@ __all__ = [
     "Invite",
     "Session",
     "Store",
+    "Upload",
     "User",
     "database_file",
     "open_store",
 ]
 
 
-class Store(AccessRows, RunRows, QueueRows):
-    """Users, sessions, jobs, runs and the queue's memory over one database. Methods may be called from any thread."""
+class Store(AccessRows, RunRows, QueueRows, UploadRows):
+    """Users, sessions, uploads, jobs, runs and the queue's memory over one database. Methods may be called from any thread."""
 
 
 def database_file(settings: Settings) -> Path:
