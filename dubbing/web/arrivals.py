@@ -61,7 +61,7 @@ class Arrival:
         """Lock and open; blocks. Raises NotFoundError, UploadBusyError."""
         self._store = store
         self._limits = limits
-        self._guard = threading.Lock()
+        self._writes, self._flushes = threading.Lock(), threading.Lock()
         self._fd = os.open(folder / upload_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,6 +81,7 @@ class Arrival:
         self._pieces: list[bytes] = []
         self._held = 0
         self._writing: asyncio.Future[None] | None = None
+        self._accepting: asyncio.Future[None] | None = None
         self._hash = hashlib.sha256()
         self._checksum: Checksum | None = None
 
@@ -101,7 +102,7 @@ class Arrival:
 
     def close(self) -> None:
         """Let others have it."""
-        with self._guard:
+        with self._writes, self._flushes:  # no thread may go on with a number that means another file then
             os.close(self._fd)
             self._fd = -1
         self.gone.set()
@@ -132,6 +133,7 @@ class Arrival:
             self._held += len(piece)
             if self._held >= BUFFER:
                 await self._written()
+                self._accept_now_and_then()
                 pieces, self._pieces, self._held = self._pieces, [], 0
                 self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, pieces))
 
@@ -141,12 +143,21 @@ class Arrival:
             await asyncio.shield(self._writing)
             self._writing = None
 
+    def _accept_now_and_then(self) -> None:
+        """Flush what was written, while more is written: a disk that is waited for would halve the speed."""
+        if self._checksum is not None or self._position - self.offset < self._limits.accept_bytes:
+            return
+        if self._accepting is None or self._accepting.done():
+            if self._accepting is not None:
+                self._accepting.result()
+            self._accepting = asyncio.ensure_future(asyncio.to_thread(self._accept, self._position))
+
     async def _finish(self, pump: asyncio.Task[None]) -> None:
         broken = pump.cancelled() or isinstance(pump.exception(), ClientDisconnect)
         failure = None if broken else pump.exception()
-        if self._writing is not None:
-            await asyncio.wait({self._writing})
-            failure = failure or self._writing.exception()
+        for thread in filter(None, (self._writing, self._accepting)):
+            await asyncio.wait({thread})
+            failure = failure or thread.exception()
         if failure is not None:
             self._pieces = []  # they would follow a gap
         await asyncio.to_thread(self._end, not broken and failure is None)
@@ -159,7 +170,7 @@ class Arrival:
         data = memoryview(b"".join(pieces))
         if self._position + len(data) > self.upload.size:
             raise UploadTooLargeError(limit=self.upload.size)
-        with self._guard:
+        with self._writes:
             if self._checksum:
                 self._hash.update(data)
             while data:
@@ -172,8 +183,6 @@ class Arrival:
                     raise UploadRoomError(free_mb=0, need_mb=-(-left // 1_000_000)) from error
                 self._position += written
                 data = data[written:]
-            if not self._checksum and self._position - self.offset >= self._limits.accept_bytes:
-                self._accept()
 
     def _end(self, whole: bool) -> None:
         """Write what is left and accept the piece; one whose checksum is wrong or unknown is cut off."""
@@ -187,21 +196,22 @@ class Arrival:
                 if not right:
                     raise ChecksumError(algorithm=self._checksum.algorithm)
         finally:
-            with self._guard:
-                if right:
-                    self._accept()
-                else:
-                    self._cut()
+            if right:
+                self._accept(self._position)
+            else:
+                self._cut()
 
-    def _accept(self) -> None:
-        if self._position > self.offset:
-            os.fdatasync(self._fd)
-            self._store.note_received(self.upload.id, self._position)
-            self.offset = self._position
+    def _accept(self, position: int) -> None:
+        with self._flushes:
+            if position > self.offset:
+                os.fdatasync(self._fd)
+                self._store.note_received(self.upload.id, position)
+                self.offset = position
 
     def _cut(self) -> None:
-        os.ftruncate(self._fd, self.offset)
-        self._position = self.offset
+        with self._writes:
+            os.ftruncate(self._fd, self.offset)
+            self._position = self.offset
 
 
 def free_bytes(folder: Path) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dubbing import orders
 from dubbing.jobs import State
+from dubbing.prepare import prepare
 from dubbing.types import DubRequest
 from dubbing.web.new_dub import MOST_BODY, film_name
 from tests.web.site import Client, Site
@@ -146,6 +149,21 @@ def test_two_users_never_share_a_folder(site: Site) -> None:
         answer = client.post(JOBS, json={"uploads": [upload(client)], "targets": ["es"]})
         folders.add(request_of(site, answer.json()["jobs"][0]["id"], name).output_dir)
     assert len(folders) == 2
+
+
+def test_what_a_job_reads_can_be_dubbed(
+    site: Site, ana: Client, real_output: Path, require_program: Callable[..., str]
+) -> None:
+    require_program("espeak-ng")
+    talk = real_output.parent / "talk.mp4"
+    body: dict[str, Any] = {"uploads": [upload(ana, talk.read_bytes(), "my talk.mp4")], "targets": ["es"]}
+    body |= {"translations": {"es": CUE}, "quality": "draft"}
+    (facts,) = ana.post(JOBS, json=body).json()["jobs"]
+
+    job = asyncio.run(prepare(request_of(site, facts["id"]), site.office.settings))
+
+    assert job.info.size == talk.stat().st_size and job.source_language == "en"
+    assert job.folder == site.output / "ana" / "my talk"
 
 
 CUE = {"name": "a.srt", "text": SRT}

@@ -245,7 +245,8 @@ def test_elsewhere_the_page_says_where_the_original_is(served: Served, browsers:
 
 
 @pytest.mark.parametrize(
-    "path", ["/ui/jobs", "/ui/login?next=x", "/jobs/talk", f"/jobs/{LONG_NAME}", "/jobs/interview", "/none"]
+    "path",
+    ["/ui/jobs", "/ui/login?next=x", "/ui/upload", "/jobs/talk", f"/jobs/{LONG_NAME}", "/jobs/interview", "/none"],
 )
 def test_every_text_can_be_read_and_every_page_fits_a_phone(
     served: Served, browsers: Callable[..., Browser], path: str, tmp_path: Path

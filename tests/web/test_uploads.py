@@ -9,11 +9,8 @@ import random
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2 as httpx
@@ -25,7 +22,8 @@ from dubbing.store import Upload
 from dubbing.store.uploads import KEPT_MS
 from dubbing.web.arrivals import RESERVE, SWEEP_S, Limits
 from dubbing.web.identity import COOKIE
-from tests.web.conftest import environment, line_result, make_job, report_of
+from tests.web.conftest import line_result, make_job, report_of
+from tests.web.served import free_port, serving
 from tests.web.site import Site, add_job
 from tests.web.tus import OCTETS, UPLOADS, Tus, checksum, metadata
 
@@ -420,24 +418,6 @@ def test_bytes_that_the_disk_lost_are_asked_for_again(site: Site, ana: Tus, on_d
 
 
 # --- a real server --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def serving(output: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """`dubbing-web` over an output folder."""
-    values = environment(DUBBING_OUTPUT_DIR=str(output), PORT=str(port), QUEUE_MODE="fallback")
-    command = [sys.executable, "-m", "dubbing.web.server", "--pages-only"]
-    with subprocess.Popen(command, env=values, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout and "is ready" in process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def until(condition: object, seconds: float = 60) -> None:
