@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import re
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
@@ -120,7 +119,7 @@ async def append(request: Request, desk: Desk, visitor: Writer, upload_id: str) 
         if asked != arrival.offset:
             raise UploadOffsetError(offset=arrival.offset, asked=asked)
         length = request.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > upload.size - arrival.offset:
+        if re.fullmatch(r"[0-9]+", length) and int(length) > upload.size - arrival.offset:
             raise UploadTooLargeError(limit=upload.size)
         await arrival.receive(request.stream(), checksum)
         return Response(status_code=204, headers=_facts(upload, arrival.offset))
@@ -153,7 +152,7 @@ def file_name(metadata: str) -> str:
     found = {key: value for key, _, value in pairs}
     try:
         raw = base64.b64decode(found.get("filename", "").strip(), validate=True).decode(errors="replace")
-    except binascii.Error:
+    except ValueError:
         raise UsageError(detail="The filename of Upload-Metadata is not base64") from None
     return PurePosixPath(_CONTROL.sub("", raw).replace("\\", "/")).name[:LONGEST_NAME].strip() or "video"
 
@@ -195,5 +194,5 @@ def _checksum(request: Request) -> Checksum | None:
         raise UsageError(detail=f"Upload-Checksum knows {' and '.join(ALGORITHMS)}, not {algorithm[:20]!r}")
     try:
         return Checksum(algorithm, base64.b64decode(encoded, validate=True))
-    except binascii.Error:
+    except ValueError:
         raise UsageError(detail="Upload-Checksum is not base64") from None

@@ -22,6 +22,11 @@ from tests.web.test_pages import VIOLATIONS
 PIECE = 8 << 20
 SLOW = 3 << 20
 """Bytes per second: slow enough to fall into, quick enough to wait for."""
+DROP = """
+const dropped = new DataTransfer();
+dropped.items.add(new File(['film'], 'a.mp4', {type: 'video/mp4'}));
+document.getElementById('drop').dispatchEvent(new DragEvent('drop', {dataTransfer: dropped, bubbles: true, cancelable: true}));
+"""
 OFFLINE = "Failed to load resource: net::ERR_"
 
 
@@ -178,7 +183,8 @@ def test_what_the_server_refuses_is_said_on_the_page(site: Site, phone: Phone, f
         phone.open()
         page.set_input_files("#films", {"name": "empty.mp4", "mimeType": "video/mp4", "buffer": b""})
         expect(page.locator("#trouble")).to_contain_text("empty.mp4 is empty")
-        page.set_input_files("#films", {"name": "a.mp4", "mimeType": "video/mp4", "buffer": b"film"})
+        page.evaluate(DROP)
+        expect(page.locator("li[data-state=done]")).to_contain_text("a.mp4")
         expect(page.locator("#waiting")).to_have_text("Choose a language to dub into.")
         page.locator(".chip", has_text="Català").tap()
         page.locator("summary").tap()

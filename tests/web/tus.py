@@ -81,7 +81,7 @@ class Tus:
             "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1",
             "method": method, "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
             "root_path": "", "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000),
-            "headers": [(k.lower().encode(), v.encode()) for k, v in all_headers.items()],
+            "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in all_headers.items()],
         }  # fmt: skip
         await self.site.app(scope, receive, send)  # type: ignore[arg-type]
         return answer
