@@ -1,6 +1,7 @@
 """Bytes on their way in: one file per upload, one writer at a time, and nothing kept that was not accepted.
 
-What was accepted is on the disk before the row says so; whatever else lies in the file after a crash is cut off.
+A row says what was accepted after it was written; what else lies in the file after a crash is cut off, and what the disk
+lost is asked for again. A job waits until its film is flushed (new_dub.take), a sender does not: the disk would set the pace.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from dubbing.upload_errors import ChecksumError, UploadBusyError, UploadInUseErr
 
 BUFFER = 1 << 20
 """Bytes that are written at once, in a thread, while the next ones arrive."""
+MOST_PIECES = 512
+"""How many pieces a single system call takes, with room to spare (IOV_MAX is 1024)."""
 RESERVE = 1 << 30
 """Bytes of the disk that uploads leave to dubs."""
 SWEEP_S = 600.0
@@ -51,7 +54,7 @@ class Limits:
     idle_s: float = 60.0
     """A sender from whom nothing came for this long is given up."""
     accept_bytes: int = 64 << 20
-    """How often a long piece is flushed and noted, bytes; a crash costs no more."""
+    """How often a long piece is noted, bytes; a crash costs no more."""
 
 
 class Arrival:
@@ -61,7 +64,7 @@ class Arrival:
         """Lock and open; blocks. Raises NotFoundError, UploadBusyError."""
         self._store = store
         self._limits = limits
-        self._writes, self._flushes = threading.Lock(), threading.Lock()
+        self._writes = threading.Lock()
         self._fd = os.open(folder / upload_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,7 +84,6 @@ class Arrival:
         self._pieces: list[bytes] = []
         self._held = 0
         self._writing: asyncio.Future[None] | None = None
-        self._accepting: asyncio.Future[None] | None = None
         self._hash = hashlib.sha256()
         self._checksum: Checksum | None = None
 
@@ -102,7 +104,7 @@ class Arrival:
 
     def close(self) -> None:
         """Let others have it."""
-        with self._writes, self._flushes:  # no thread may go on with a number that means another file then
+        with self._writes:  # no thread may go on with a number that means another file then
             os.close(self._fd)
             self._fd = -1
         self.gone.set()
@@ -131,9 +133,8 @@ class Arrival:
             self._moved = time.monotonic()
             self._pieces.append(piece)
             self._held += len(piece)
-            if self._held >= BUFFER:
+            if self._held >= BUFFER or len(self._pieces) >= MOST_PIECES:
                 await self._written()
-                self._accept_now_and_then()
                 pieces, self._pieces, self._held = self._pieces, [], 0
                 self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, pieces))
 
@@ -143,21 +144,12 @@ class Arrival:
             await asyncio.shield(self._writing)
             self._writing = None
 
-    def _accept_now_and_then(self) -> None:
-        """Flush what was written, while more is written: a disk that is waited for would halve the speed."""
-        if self._checksum is not None or self._position - self.offset < self._limits.accept_bytes:
-            return
-        if self._accepting is None or self._accepting.done():
-            if self._accepting is not None:
-                self._accepting.result()
-            self._accepting = asyncio.ensure_future(asyncio.to_thread(self._accept, self._position))
-
     async def _finish(self, pump: asyncio.Task[None]) -> None:
         broken = pump.cancelled() or isinstance(pump.exception(), ClientDisconnect)
         failure = None if broken else pump.exception()
-        for thread in filter(None, (self._writing, self._accepting)):
-            await asyncio.wait({thread})
-            failure = failure or thread.exception()
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+            failure = failure or self._writing.exception()
         if failure is not None:
             self._pieces = []  # they would follow a gap
         await asyncio.to_thread(self._end, not broken and failure is None)
@@ -167,22 +159,24 @@ class Arrival:
     # --- in threads ----------------------------------------------------------------------------------------------
 
     def _write(self, pieces: list[bytes]) -> None:
-        data = memoryview(b"".join(pieces))
-        if self._position + len(data) > self.upload.size:
+        if self._position + sum(map(len, pieces)) > self.upload.size:
             raise UploadTooLargeError(limit=self.upload.size)
         with self._writes:
-            if self._checksum:
-                self._hash.update(data)
-            while data:
+            for piece in pieces if self._checksum else ():
+                self._hash.update(piece)
+            while pieces:
                 try:
-                    written = os.pwrite(self._fd, data, self._position)
+                    written = os.pwritev(self._fd, pieces, self._position)
                 except OSError as error:
                     if error.errno not in _NO_ROOM:
                         raise
                     left = self.upload.size - self._position
                     raise UploadRoomError(free_mb=0, need_mb=-(-left // 1_000_000)) from error
                 self._position += written
-                data = data[written:]
+                rest = b"" if written == sum(map(len, pieces)) else b"".join(pieces)[written:]
+                pieces = [rest] if rest else []
+        if not self._checksum and self._position - self.offset >= self._limits.accept_bytes:
+            self._accept()
 
     def _end(self, whole: bool) -> None:
         """Write what is left and accept the piece; one whose checksum is wrong or unknown is cut off."""
@@ -197,16 +191,14 @@ class Arrival:
                     raise ChecksumError(algorithm=self._checksum.algorithm)
         finally:
             if right:
-                self._accept(self._position)
+                self._accept()
             else:
                 self._cut()
 
-    def _accept(self, position: int) -> None:
-        with self._flushes:
-            if position > self.offset:
-                os.fdatasync(self._fd)
-                self._store.note_received(self.upload.id, position)
-                self.offset = position
+    def _accept(self) -> None:
+        if self._position > self.offset:
+            self._store.note_received(self.upload.id, self._position)
+            self.offset = self._position
 
     def _cut(self) -> None:
         with self._writes:

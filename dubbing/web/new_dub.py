@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path, PurePath
@@ -153,6 +154,8 @@ def take(desk: Office, upload: Upload) -> Path:
         try:
             moved = film.with_name(f".{upload.id}.part")
             shutil.move(source, moved)  # the output may be another disk
+            with moved.open("rb") as file:
+                os.fsync(file.fileno())  # from here on nobody can send it again
             moved.replace(film)
         except FileNotFoundError:
             if not film.exists():  # else the same request came twice at once

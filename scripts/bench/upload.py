@@ -3,8 +3,8 @@
 
 scripts/bench/upload.py [--gigabytes 2] [--rounds 3]
 
-The sink reads the request and throws it away, under the same uvicorn options; dubbing-web writes it to the disk,
-flushed. Memory is the resident set of the web process, sampled while it receives.
+The sink reads the request and throws it away, under the same uvicorn options; dubbing-web writes it to a
+file. Memory is the resident set of the web process, sampled while it receives.
 """
 
 from __future__ import annotations

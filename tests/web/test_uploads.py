@@ -125,7 +125,7 @@ def test_a_large_piece_is_written_and_noted_on_the_way(site: Site, ana: Tus, lim
         address, hold = await ana.begin(len(data)), asyncio.Event()
         pieces = [data[at : at + 65_536] for at in range(0, len(data), 65_536)]
         sending = asyncio.create_task(ana.patch(address, 0, *pieces[:-3], hold=hold))
-        while await ana.offset(address) < 2 << 20:
+        while await ana.offset(address) < 4 << 20:
             await asyncio.sleep(0)
         assert not sending.done()
         hold.set()
