@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _NATIVE = {
     "af": "Afrikaans", "an": "Aragonés", "ar": "العربية", "ast": "Asturianu", "bg": "Български", "bn": "বাংলা",
     "ca": "Català", "cs": "Čeština", "cy": "Cymraeg", "da": "Dansk", "de": "Deutsch", "el": "Ελληνικά",
@@ -15,6 +18,22 @@ _NATIVE = {
     "sl": "Slovenščina", "sq": "Shqip", "sr": "Српски", "sv": "Svenska", "sw": "Kiswahili", "ta": "தமிழ்",
     "te": "తెలుగు", "th": "ไทย", "tr": "Türkçe", "uk": "Українська", "ur": "اردو", "vi": "Tiếng Việt", "zh": "中文",
 }  # fmt: skip
+
+COMMON = (
+    "en", "es", "pt-BR", "fr", "de", "it", "ca", "nl", "pl", "ru", "uk", "tr", "ar", "fa", "hi", "bn", "id", "vi", "th",
+    "zh", "ja", "ko", "sv", "el", "he", "ro",
+)  # fmt: skip
+"""Languages that are offered first; any other can be named by its tag."""
+
+
+def is_tag(text: str) -> bool:
+    """Whether a text has the form of a language tag: `es`, `pt-BR`, `zh-Hant`."""
+    return bool(_TAG.fullmatch(text))
+
+
+def all_tags() -> list[str]:
+    """Every language with a name here, by its tag, in the order of the names."""
+    return sorted(_NATIVE, key=lambda tag: _NATIVE[tag].casefold())
 
 
 def native_name(tag: str) -> str:

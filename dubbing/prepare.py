@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,9 @@ from dubbing.engines.base import Kind, Located
 from dubbing.engines.choose import Candidate, Choice, choose, choose_optional
 from dubbing.errors import AudioTrackError, LanguageError, NoAudioError, UsageError
 from dubbing.glossary import Terms
+from dubbing.languages import is_tag
 from dubbing.media import probe
 from dubbing.types import DubRequest, EngineChoice, Job, Voice
-
-_TAG = re.compile(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
-
 
 Hosted = Mapping[str, Collection[str]]
 """Kind -> names of the engines that run on a cluster, where nothing else can be chosen."""
@@ -86,7 +83,7 @@ def check_targets(request: DubRequest) -> tuple[str, ...]:
     if not request.targets:
         raise UsageError(detail="No target language was given (--to es)")
     for tag in (*request.targets, *request.translations):
-        if not _TAG.match(tag):
+        if not is_tag(tag):
             raise LanguageError(detail=f"{tag!r} is not a language tag such as es, pt-BR or zh")
     stray = [tag for tag in request.translations if tag not in request.targets]
     if stray:
@@ -223,7 +220,7 @@ def read_glossaries(values: Iterable[str], targets: tuple[str, ...]) -> dict[str
     found: dict[str, dict[str, str]] = {}
     for value in values:
         tag, equals, file = value.partition("=")
-        own = bool(equals and _TAG.match(tag))
+        own = bool(equals and is_tag(tag))
         if own and tag not in targets:
             raise UsageError(detail=f"--glossary names {tag}, which is not among --to {','.join(targets)}")
         terms = glossary.read(Path(file if own else value))
@@ -239,7 +236,7 @@ def parse_translations(values: Iterable[str], targets: tuple[str, ...]) -> dict[
     found: dict[str, Path] = {}
     for value in values:
         tag, equals, file = value.partition("=")
-        if not (equals and _TAG.match(tag)):
+        if not (equals and is_tag(tag)):
             if len(targets) != 1:
                 raise UsageError(detail=f"With several languages say which one {value} is: --translation es={value}")
             tag, file = targets[0], value

@@ -14,6 +14,7 @@ from dubbing.store.presence import ALIVE_S, BEAT_S, Presence, PresenceRows
 from dubbing.store.queue_rows import Backend, Backlog, InCharge, QueueRows
 from dubbing.store.requests import Event
 from dubbing.store.runs import Fence, RunRows
+from dubbing.store.uploads import Upload, UploadRows
 from dubbing.store.webhooks import WebhookRows
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Presence",
     "Session",
     "Store",
+    "Upload",
     "User",
     "database_file",
     "database_url",
@@ -37,8 +39,8 @@ __all__ = [
 ]
 
 
-class Store(AccessRows, RunRows, QueueRows, PresenceRows, OversightRows, LiveRows, WebhookRows):
-    """Users, sessions, jobs, runs, the queue's memory and its dispatchers over one database.
+class Store(AccessRows, RunRows, QueueRows, PresenceRows, OversightRows, LiveRows, WebhookRows, UploadRows):
+    """Users, sessions, uploads, jobs, runs, the queue's memory and its dispatchers over one database.
 
     Methods may be called from any thread.
     """

@@ -25,7 +25,9 @@ from dubbing.web import (
     entrance,
     job_pages,
     live,
+    new_dub,
     queue_pages,
+    uploads,
 )
 from dubbing.web.errors import add_errors
 from dubbing.web.headers import HEADERS
@@ -38,7 +40,19 @@ def routes(office: Office) -> FastAPI:
     app.state.office = office
     app.mount("/static", StaticFiles(packages=[("dubbing.web", "static")]), name="static")
     app.state.hub = live.Hub(office.store)
-    for room in (entrance, live, job_pages, account, admin, queue_pages, api, api_account, elevenlabs):
+    for room in (
+        entrance,
+        live,
+        job_pages,
+        uploads,
+        new_dub,
+        account,
+        admin,
+        queue_pages,
+        api,
+        api_account,
+        elevenlabs,
+    ):
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)

@@ -19,8 +19,8 @@ HTTP_CODES = {status.value: status.name.lower() for status in HTTPStatus}
 
 
 def is_api(request: Request) -> bool:
-    """Whether a program asks."""
-    return request.url.path.startswith(API)
+    """Whether a program asks, or a script of our pages that says so."""
+    return request.url.path.startswith(API) or request.headers.get("accept", "").startswith("application/json")
 
 
 def answer_for(request: Request, error: DubbingError) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from dubbing.intake import Intake
 from dubbing.jobs import Job
 from dubbing.queue.choose import Choice, choose_queue
 from dubbing.store import Store, open_store
+from dubbing.web.arrivals import Arrivals
 from dubbing.web.identity import Identity
 from dubbing.web.results import Results, read
 
@@ -31,6 +32,8 @@ class Office:
     """The queue in use, and why."""
     intake: Intake
     identity: Identity
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    """Uploads that are being received."""
 
     @property
     def uploads(self) -> Path:
@@ -39,7 +42,7 @@ class Office:
 
     @property
     def films(self) -> Path:
-        """Folder of uploads that jobs have taken, a folder for each."""
+        """Folder of uploads that jobs have taken: a folder for each, named by upload id."""
         return self.settings.output_dir / "_uploads"
 
     def results(self, job: Job) -> Results | None:

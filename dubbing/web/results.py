@@ -110,6 +110,11 @@ def read(folder: Path) -> Results:
     return Results(folder.name, _changed(written.path), report.state, report, files)
 
 
+def kept_bytes(folder: Path) -> int:
+    """Bytes of the results in a job's folder."""
+    return sum(file.size for file in _files(folder))
+
+
 def _rank(file: File) -> tuple[int, str]:
     return _ORDER.index(file.path.suffix), file.name
 

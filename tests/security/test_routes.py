@@ -56,7 +56,13 @@ def address(site: Site, path: str) -> str:
         "language": "es", "format_type": "srt",
     }  # fmt: skip
     values |= {"user_id": site.user("root", "admin").id}
+    values |= {"upload_id": upload_of(site)}
     return re.sub(r"\{(\w+)(:\w+)?\}", lambda name: values.get(name[1], "x"), path)
+
+
+def upload_of(site: Site) -> str:
+    """An upload of root's."""
+    return site.office.store.add_upload(site.user("root", "admin").id, "talk.mp4", 10, room=1000).id
 
 
 def status(client: Client, method: str, path: str) -> int:
@@ -70,12 +76,19 @@ def test_a_stranger_gets_nothing_but_the_entrance(site: Site) -> None:
             assert status(client, method, address(site, path)) in (303, 401), f"{method} {path}"
 
 
-def test_jobs_of_others_do_not_exist_for_users_and_viewers(site: Site) -> None:
+@pytest.mark.parametrize("kind", ["{job_id}", "{dubbing_id}", "{upload_id}"])
+def test_what_belongs_to_others_does_not_exist_for_users_and_viewers(site: Site, kind: str) -> None:
+    found = [(method, path) for method, path, _whom in routes(site) if kind in path]
+    assert found
     for role in ("user", "viewer"):
         client = site.client(f"some-{role}", role)
-        for method, path, _whom in routes(site):
-            if "{job_id}" in path or "{dubbing_id}" in path:
-                assert status(client, method, address(site, path)) in ((404,) if role == "user" else (404, 403)), path
+        client.headers |= {  # enough for the routes that look at more than who asks
+            "Tus-Resumable": "1.0.0",
+            "Upload-Offset": "0",
+            "Content-Type": "application/offset+octet-stream",
+        }
+        for method, path in found:
+            assert status(client, method, address(site, path)) in ((404,) if role == "user" else (404, 403)), path
 
 
 def test_viewers_change_nothing_and_only_administrators_administer(site: Site) -> None:

@@ -249,6 +249,7 @@ def test_elsewhere_the_page_says_where_the_original_is(served: Served, browsers:
     [
         "/ui/jobs",
         "/ui/login?next=x",
+        "/ui/upload",
         "/jobs/talk",
         f"/jobs/{LONG_NAME}",
         "/jobs/interview",

@@ -1,0 +1,275 @@
+"""From uploads to jobs: the page that takes both, and what its form and programs send."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path, PurePath
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.types import Message
+
+from dubbing import orders, subtitles
+from dubbing.artifacts import safe_name, write_atomically
+from dubbing.errors import ForbiddenError, LanguageError, NotFoundError, SubtitleError, UsageError
+from dubbing.jobs import DEFAULT_PRIORITY, Actor, Job, cost_of
+from dubbing.languages import COMMON, all_tags, is_tag
+from dubbing.store import Upload
+from dubbing.types import DubRequest, Quality
+from dubbing.upload_errors import UploadTooLargeError, UploadUnfinishedError
+from dubbing.web import pages
+from dubbing.web.errors import is_api
+from dubbing.web.identity import Visitor, Writer
+from dubbing.web.office import Desk, Office
+
+router = APIRouter()
+MOST_BODY = 16 << 20
+"""Bytes of a request: a transcript and some translations of 2 MiB each."""
+BITS_PER_MS = 2_500
+"""Bit rate a video is taken to have until it is opened: only the fair order of users depends on it."""
+Tag = Annotated[str, Field(max_length=35)]
+
+
+class TextFile(BaseModel):
+    """A subtitle file or transcript."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("subtitles", max_length=255)
+    """What its owner calls it."""
+    text: str = Field(max_length=subtitles.MAX_BYTES)
+
+
+class NewDub(BaseModel):
+    """What is asked of one upload or of several, each of which becomes a job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uploads: tuple[str, ...] = Field(max_length=50)
+    """Ids of whole uploads."""
+    targets: tuple[Tag, ...] = Field(max_length=50)
+    """BCP-47 tags in the order of the sound tracks."""
+    source_language: Tag = "auto"
+    """BCP-47 tag, or `auto`: as the sound track is labelled, or as heard."""
+    quality: Quality = "auto"
+    priority: int = Field(DEFAULT_PRIORITY, ge=0, le=100)
+    """Higher runs first; more than 50 is for administrators."""
+    keep_background: bool = True
+    transcript: TextFile | None = None
+    """What is said, in the source language; for one upload only."""
+    translations: dict[Tag, TextFile] = Field(default_factory=dict, max_length=50)
+    """Target language to subtitles that replace its translation; for one upload only."""
+
+
+@router.get("/ui/upload")
+def upload_page(desk: Desk, visitor: Writer) -> HTMLResponse:
+    """The page that uploads videos and asks for dubs."""
+    return HTMLResponse(
+        pages.render(
+            "upload.html",
+            me=visitor.user,
+            common=COMMON,
+            tags=all_tags(),
+            quality=desk.settings.quality,
+            default_priority=DEFAULT_PRIORITY,
+        )
+    )
+
+
+@router.post("/ui/upload")
+async def send_form(request: Request, desk: Desk, visitor: Writer) -> Response:
+    """The page's form; its script asks for JSON and gets what `new_jobs` answers. Raises as `order`."""
+    answer = await _answer(request, desk, visitor, await _form(request))
+    return answer if is_api(request) else RedirectResponse("/ui/jobs?view=mine", 303)
+
+
+@router.post("/api/v1/uploads/jobs", status_code=201)
+async def new_jobs(request: Request, desk: Desk, visitor: Writer) -> Response:
+    """A job for each upload, from JSON as `NewDub` has it; `Idempotency-Key` makes repeating harmless. Raises as `order`."""
+    try:
+        new = NewDub.model_validate_json(await _body(request))
+    except ValidationError as error:
+        raise _usage(error) from error
+    return await _answer(request, desk, visitor, new)
+
+
+async def _answer(request: Request, desk: Office, visitor: Visitor, new: NewDub) -> JSONResponse:
+    made = await asyncio.to_thread(order, desk, visitor, new, request.headers.get("idempotency-key"))
+    facts = [
+        {"id": job.id, "state": job.state.shown, "title": pages.title(job), "targets": list(job.request["targets"])}
+        for job, _ in made
+    ]
+    return JSONResponse({"jobs": facts}, 201 if any(fresh for _, fresh in made) else 200)
+
+
+def order(desk: Office, visitor: Visitor, new: NewDub, key: str | None = None) -> list[tuple[Job, bool]]:
+    """Submit a job for each upload; False marks those that the idempotency key had made before. Blocks.
+
+    Raises UsageError, LanguageError, SubtitleError, ForbiddenError, NotFoundError, UploadUnfinishedError, IdempotencyError.
+    """
+    targets = _checked(new, visitor.actor)
+    uploads = [desk.store.upload(visitor.user.id, upload_id) for upload_id in dict.fromkeys(new.uploads)]
+    for upload in uploads:
+        if not upload.whole:
+            raise UploadUnfinishedError(name=upload.name, received=upload.received, size=upload.size)
+    made = []
+    for number, upload in enumerate(uploads):
+        film = take(desk, upload)
+        request = DubRequest(
+            source=film,
+            targets=targets,
+            # a folder for each user: dubs of the same film lie in the same folder, which is not for others to see
+            output_dir=desk.settings.output_dir / visitor.user.name,
+            source_language=new.source_language,
+            quality=new.quality,
+            transcript=_kept(film, "transcript", new.transcript),
+            translations={tag: path for tag, text in new.translations.items() if (path := _kept(film, tag, text))},
+            keep_background=new.keep_background,
+        )
+        made.append(
+            desk.intake.submit(
+                visitor.actor,
+                orders.to_json(request),
+                targets=targets,
+                priority=new.priority,
+                cost=cost_of(upload.size * 8 // BITS_PER_MS, len(targets)),
+                key=key if key is None or len(uploads) == 1 else f"{key}.{number}",
+            )
+        )
+    return made
+
+
+def take(desk: Office, upload: Upload) -> Path:
+    """Move a whole upload to where jobs find it, once. Raises NotFoundError."""
+    source, film = desk.uploads / upload.id, desk.films / upload.id / film_name(upload.name)
+    if not film.exists():
+        film.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            moved = film.with_name(f".{upload.id}.part")
+            shutil.move(source, moved)  # the output may be another disk
+            with moved.open("rb") as file:
+                os.fsync(file.fileno())  # from here on nobody can send it again
+            moved.replace(film)
+        except FileNotFoundError:
+            if not film.exists():  # else the same request came twice at once
+                raise NotFoundError(what=f"file of the upload {upload.name}") from None
+    if not upload.taken:
+        desk.store.take_upload(upload.id)
+    return film
+
+
+def film_name(name: str) -> str:
+    """The name of an upload as the name of a file."""
+    suffix = PurePath(name).suffix
+    if not re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix):
+        return safe_name(name)
+    return safe_name(name.removesuffix(suffix)) + suffix.lower()
+
+
+def _kept(film: Path, what: str, given: TextFile | None) -> Path | None:
+    """Write a text down beside its film, named by what it holds: a repeated request names the same file."""
+    if given is None:
+        return None
+    data = given.text.encode()
+    kind = subtitles.detect(given.text) or "txt"
+    path = film.parent / ".texts" / f"{what}-{hashlib.sha256(data).hexdigest()[:16]}.{kind}"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, data)
+    return path
+
+
+def _checked(new: NewDub, actor: Actor) -> tuple[str, ...]:
+    """The target languages, each once, of a request that makes sense."""
+    targets = tuple(dict.fromkeys(new.targets))
+    if not new.uploads:
+        raise UsageError(detail="No upload was named")
+    if not targets:
+        raise UsageError(detail="No target language was chosen")
+    spoken = [] if new.source_language == "auto" else [new.source_language]
+    for tag in (*targets, *new.translations, *spoken):
+        if not is_tag(tag):
+            raise LanguageError(detail=f"{tag!r} is not a language tag such as es, pt-BR or zh")
+    for tag in new.translations:
+        if tag not in targets:
+            raise UsageError(detail=f"There is a translation into {tag}, which is not among the target languages")
+    for tag in targets:
+        if spoken and tag.split("-")[0] == spoken[0].split("-")[0] and tag not in new.translations:
+            raise LanguageError(detail=f"The speech is already in {spoken[0]}; choose another language than {tag}")
+    if new.priority > DEFAULT_PRIORITY and not actor.sees_all:
+        raise ForbiddenError(role=actor.role, action=f"ask for a priority above {DEFAULT_PRIORITY}")
+    if len(set(new.uploads)) > 1 and (new.transcript or new.translations):
+        raise UsageError(detail="A transcript or a translation belongs to one video; send the others without")
+    _check_texts(new)
+    return targets
+
+
+def _check_texts(new: NewDub) -> None:
+    if (given := new.transcript) is not None:
+        if subtitles.detect(given.text) is not None:
+            subtitles.parse_subtitles(given.text.encode(), given.name)
+        elif not any(char.isalnum() for char in subtitles.decode_text(given.text.encode(), given.name)):
+            raise SubtitleError(name=given.name, detail="it has no words")
+    for given in new.translations.values():
+        subtitles.parse_subtitles(given.text.encode(), given.name)
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a request, of bounded size. Raises UploadTooLargeError."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_BODY:
+            raise UploadTooLargeError(limit=MOST_BODY)
+    return bytes(body)
+
+
+async def _form(request: Request) -> NewDub:
+    body = await _body(request)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async with Request(request.scope, receive).form(max_files=60, max_fields=200) as form:
+        return await _from_form(form)
+
+
+async def _from_form(form: FormData) -> NewDub:
+    """The form's fields: checked languages, other tags with spaces or commas, `transcript`, `translation:TAG`."""
+    others = re.split(r"[\s,]+", str(form.get("other", "")).strip())
+    facts = {
+        "uploads": [str(value) for value in form.getlist("upload")],
+        "targets": [str(value) for value in form.getlist("target")] + [tag for tag in others if tag],
+        "keep_background": form.get("keep_background") is not None,
+        "transcript": await _text(form.get("transcript")),
+        "translations": {
+            key.partition(":")[2]: text
+            for key, value in form.multi_items()
+            if key.startswith("translation:") and (text := await _text(value)) is not None
+        },
+    }
+    facts |= {key: form[key] for key in ("source_language", "quality", "priority") if form.get(key)}
+    try:
+        return NewDub.model_validate(facts)
+    except ValidationError as error:
+        raise _usage(error) from error
+
+
+async def _text(given: UploadFile | str | None) -> TextFile | None:
+    """A text file of the form; None where none was chosen. Raises SubtitleError."""
+    if not isinstance(given, UploadFile) or not given.filename:
+        return None
+    name = PurePath(given.filename).name[:255] or "subtitles"
+    return TextFile(name=name, text=subtitles.decode_text(await given.read(subtitles.MAX_BYTES + 1), name))
+
+
+def _usage(error: ValidationError) -> UsageError:
+    first = error.errors()[0]
+    return UsageError(detail=f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
