@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -15,6 +16,7 @@ from cluster.clients import call
 from cluster.deployments import EngineLoadError
 from cluster.launcher import RayLauncher
 from cluster.serving import wait_until_healthy
+from dubbing import heartbeat
 from dubbing.config import Settings
 from dubbing.dispatcher import Dispatcher
 from dubbing.errors import ClusterError, DubbingError
@@ -44,6 +46,7 @@ class Control:
             self._dispatcher.start()
         except DubbingError as error:
             raise EngineLoadError(error) from error
+        self._state = settings.state
         log.info("The queue is %s", self._choice.reason)
         self._thread = threading.Thread(target=self._dispatcher.go_on, name="dispatcher", daemon=True)
         self._thread.start()
@@ -63,12 +66,16 @@ class Control:
         """Raises RuntimeError when the dispatcher's loop ended by a defect; Serve then replaces this process."""
         if not self._thread.is_alive():
             raise RuntimeError("the dispatcher's loop has ended")
+        with contextlib.suppress(OSError):  # a full disk is no reason to replace a dispatcher that runs
+            heartbeat.beat(self._state)
 
     def __del__(self) -> None:
         if not hasattr(self, "_thread"):
             return
         self._dispatcher.stop()
         self._thread.join(END_S)
+        with contextlib.suppress(OSError):  # it grows old by itself
+            heartbeat.stop(self._state)
         self._launcher.close()
         self._choice.close()
         self._store.close()

@@ -8,7 +8,7 @@ import json
 import logging
 import signal
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from dubbing import roads
 from dubbing.config import Settings
@@ -30,6 +30,8 @@ async def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if arguments.until_eof:
+        await _stop_at_end(sys.stdin, stop)
     road = roads.ray_road(settings, settings.log_dir, {})
     try:
         facts = await _unless(stop, road.host_queue())
@@ -49,6 +51,16 @@ async def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
         sys.stderr.write("dub serve: stopping; running jobs go back in line\n")
     finally:
         await road.aclose()
+
+
+async def _stop_at_end(stream: TextIO, stop: asyncio.Event) -> None:
+    """Set `stop` when whoever holds the other end of the pipe lets go of it, however that comes about."""
+
+    class Watch(asyncio.Protocol):
+        def connection_lost(self, error: Exception | None) -> None:
+            stop.set()
+
+    await asyncio.get_running_loop().connect_read_pipe(Watch, stream)
 
 
 async def _unless(stop: asyncio.Event, work: Any) -> Any:

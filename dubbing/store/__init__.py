@@ -7,6 +7,7 @@ from pathlib import Path
 from dubbing.config import Settings
 from dubbing.store.access import AccessRows, ApiKey, Audited, Invite, Session
 from dubbing.store.database import Clock
+from dubbing.store.figures import FigureRows
 from dubbing.store.people import User
 from dubbing.store.queue_rows import Backend, InCharge, QueueRows
 from dubbing.store.requests import Event
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-class Store(AccessRows, RunRows, QueueRows):
+class Store(AccessRows, RunRows, QueueRows, FigureRows):
     """Users, sessions, jobs, runs and the queue's memory over one database. Methods may be called from any thread."""
 
 

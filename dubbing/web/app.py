@@ -9,10 +9,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dubbing.web import admission, entrance, job_pages
+from dubbing.web import admission, entrance, health, job_pages
 from dubbing.web.errors import add_errors
 from dubbing.web.headers import HEADERS
 from dubbing.web.office import Office
+from dubbing.web.traffic import Meter
 
 
 def routes(office: Office) -> FastAPI:
@@ -20,7 +21,7 @@ def routes(office: Office) -> FastAPI:
     app = FastAPI(title="Dubbing Pipeline", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.office = office
     app.mount("/static", StaticFiles(packages=[("dubbing.web", "static")]), name="static")
-    for room in (entrance, job_pages):
+    for room in (entrance, job_pages, health):
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)
@@ -43,7 +44,7 @@ def build(office: Office) -> ASGIApp:
         # a page of another site whose name was made to point here must not read along (DNS rebinding)
         hosts = [*admission.LOOPBACK_HOSTS, "[::1]"]
         app = TrustedHostMiddleware(app, allowed_hosts=hosts, www_redirect=False)
-    return SecureHeaders(admission.Admission(app, policy))
+    return SecureHeaders(admission.Admission(Meter(app, office.traffic), policy))
 
 
 class SecureHeaders:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from dubbing.queue.choose import Choice, choose_queue
 from dubbing.store import Store, open_store
 from dubbing.web.identity import Identity
 from dubbing.web.results import Results, read
+from dubbing.web.traffic import Traffic
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Office:
     """The queue in use, and why."""
     intake: Intake
     identity: Identity
+    traffic: Traffic = field(default_factory=Traffic)
 
     @property
     def uploads(self) -> Path:
