@@ -149,7 +149,8 @@ def _sqlite_engines(path: Path) -> tuple[Engine, Engine]:
     except OSError as error:
         raise StoreError(name=str(path), detail=error.strerror) from error
     writer = create_engine(f"sqlite:///{path}", pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
-    reader = create_engine(f"sqlite:///{path}", pool_size=5, connect_args={"check_same_thread": False})
+    # as many as the web server has threads: a connection above this number would be opened and closed by each request
+    reader = create_engine(f"sqlite:///{path}", pool_size=40, connect_args={"check_same_thread": False})
 
     def prepare(connection: Any, query_only: int) -> None:
         # The driver must not begin transactions by itself: it would begin them deferred, and a deferred
