@@ -90,12 +90,12 @@ def shown(scope: Scope, path: str) -> str:
     """The path with secrets left out, fit for one line; of a path that no route has, only the beginning."""
     template = getattr(scope.get("route"), "path", None)
     if template is None and not path.startswith("/static/"):
-        kept = path.split("/")[1:3]
-        return quote("/" + "/".join(part[:40] for part in kept)) + ("/..." if path.count("/") > len(kept) else "")
+        first, _, rest = path.lstrip("/").partition("/")
+        return quote(f"/{first[:40]}") + ("/..." if rest else "")
     parameters: dict[str, Any] = scope.get("path_params") or {}
     for name in SECRET_PARAMETERS & parameters.keys():
         path = path.replace(str(parameters[name]), "***")
-    return quote(path)
+    return quote(path, safe="/*")
 
 
 @contextmanager

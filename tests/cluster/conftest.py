@@ -66,7 +66,8 @@ def write_config(path: Path, engines: dict[str, Any], *, app: str = "engines", *
     numbers = {"max_ongoing_requests": 256, "health_check_period_s": 0.5, "ray_actor_options": {"num_cpus": 0.05}}
     deployments = [{"name": name, **numbers, **options} for name in ("Transcriber", "Aligner", "Translator", "Speaker")]
     application = {"name": app, "route_prefix": None, "import_path": "cluster.app:build", "args": {"engines": engines}}
-    path.write_text(yaml.safe_dump({"applications": [{**application, "deployments": deployments}]}, sort_keys=False))
+    made = {"proxy_location": "Disabled", "applications": [{**application, "deployments": deployments}]}
+    path.write_text(yaml.safe_dump(made, sort_keys=False))
     return path
 
 

@@ -366,11 +366,12 @@ def test_the_log_has_no_secret_and_no_second_line(site: Site, tmp_path: Path) ->
         client.get("/ui/setup/CANARY-two/and/more")
         client.get("/ui/login?next=CANARY-three", headers={"Authorization": "Bearer CANARY-four"})
         client.get("/livez", headers={"Cookie": f"{COOKIE}=CANARY-five"})
+        client.get("/setup/CANARY-six")
         client.get("/nowhere%0a1.2.3.4 GET /forged")
         client.get("/static/style.css")
     text = (tmp_path / "logs" / "access.log").read_text()
 
     assert "CANARY" not in text
-    assert len(text.splitlines()) == 6
+    assert len(text.splitlines()) == 7
     assert "GET /ui/setup/*** " in text and "GET /static/style.css 200" in text
     assert not logging.getLogger("dubbing.access").handlers
