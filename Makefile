@@ -4,7 +4,7 @@ VIDEO ?=
 # by environment, so that spaces and quotes in file names arrive unharmed
 export TO VIDEO
 
-.PHONY: help demo test check chaos lint format types layers documents names tests bench docs lock clean
+.PHONY: help demo web test check chaos lint format types layers documents names tests bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -15,6 +15,10 @@ help: ## this list
 demo: ## dub a video into TO (default es); without VIDEO=file a short one is made first
 	@scripts/setup.sh run
 	@scripts/demo.sh "$$VIDEO" "$$TO"
+
+web: ## the web server with the draft engines, until Ctrl-C; HOST, PORT and the rest of docs/settings.md are obeyed
+	@scripts/setup.sh run
+	@.venv/bin/dubbing-web
 
 test: ## everything that must hold: lint, types, layers, documents, names, tests
 	@scripts/setup.sh test

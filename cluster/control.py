@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -20,6 +21,7 @@ from cluster.demand import DemandReporter
 from cluster.deployments import EngineLoadError
 from cluster.launcher import POOL, RayLauncher
 from cluster.serving import wait_until_healthy
+from dubbing import heartbeat
 from dubbing.config import Settings
 from dubbing.dispatcher import Dispatcher, new_name
 from dubbing.errors import ClusterError, DubbingError
@@ -60,6 +62,7 @@ class Control:
             self._dispatcher.start()
         except DubbingError as error:
             raise EngineLoadError(error) from error
+        self._state = settings.state
         log.info("The queue is %s", self._choice.reason)
         self._keeper, self._keeper_at = "", 0.0
         self._thread = threading.Thread(target=self._dispatcher.go_on, name="dispatcher", daemon=True)
@@ -90,6 +93,8 @@ class Control:
         """Raises RuntimeError when the dispatcher's loop ended by a defect; Serve then replaces this process."""
         if not self._thread.is_alive():
             raise RuntimeError("the dispatcher's loop has ended")
+        with contextlib.suppress(OSError):  # a full disk is no reason to replace a dispatcher that runs
+            heartbeat.beat(self._state)
 
     def __del__(self) -> None:
         if not hasattr(self, "_demand"):
@@ -97,6 +102,8 @@ class Control:
         self._demand.close()
         self._dispatcher.stop()
         self._thread.join(END_S)
+        with contextlib.suppress(OSError):  # it grows old by itself
+            heartbeat.stop(self._state)
         self._launcher.close()
         self._choice.close()
         self._store.close()

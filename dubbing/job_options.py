@@ -52,7 +52,12 @@ def add(commands: Any) -> None:
     restore = _command(commands, "restore", "put a copy back; nothing may run", "dubbing.queue_commands:restore")
     restore.add_argument("file", type=Path, metavar="FILE", help="a copy made by dub backup")
     restore.add_argument("--check", action="store_true", help="only say whether the copy is whole, and what it holds")
-    _command(commands, "serve", "run submitted jobs on Ray until Ctrl-C", "dubbing.queue_commands:serve")
+    serve = _command(commands, "serve", "run submitted jobs on Ray until Ctrl-C", "dubbing.queue_commands:serve")
+    serve.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="stop, too, when standard input (a pipe) ends with the program behind it",
+    )
     _models(commands)
     _users(commands)
 

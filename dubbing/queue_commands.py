@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -29,14 +30,17 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
     In a process of its own: Ray ends the process that uses it without a word when it goes away.
     """
     if multiprocessing.parent_process() is None:
-        return _supervise(["serve", *(["--json"] if arguments.json else [])])
+        return _supervise(["serve", *(["--json"] if arguments.json else [])], until_eof=arguments.until_eof)
     logging.getLogger("dubbing").setLevel(logging.INFO)
     asyncio.run(_serve(arguments, settings))
     return 0
 
 
-def _supervise(arguments: list[str]) -> int:
-    """Run the command in a child, which gets our signals, and ends when we do. Raises RayLostError."""
+def _supervise(arguments: list[str], *, until_eof: bool) -> int:
+    """Run the command in a child, which gets our signals, and ends when we do. Raises RayLostError.
+
+    `until_eof`: end, too, when whoever holds the other end of our standard input lets go of it, however that comes about.
+    """
     context = multiprocessing.get_context("spawn")
     told, tell = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(arguments, tell))
@@ -52,11 +56,19 @@ def _supervise(arguments: list[str]) -> int:
         signal.signal(number, forward)
     child.start()
     tell.close()
+    if until_eof:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     child.join()
     try:
         return int(told.recv())
     except EOFError:
         raise (StoppedError() if asked else RayLostError(status=child.exitcode)) from None
+
+
+def _end_with_input() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        continue
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _child(arguments: list[str], tell: Connection) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the documents that are made from the code: settings, errors and commands.
+"""Write the documents that are made from the code: settings, errors and commands, and the end of TROUBLESHOOTING.
 
 scripts/make_docs.py           write them
 scripts/make_docs.py --check   change nothing; exit 1 and name the stale ones
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,15 +72,35 @@ def settings() -> str:
     return f"# Settings\n\n{text}" + table(("Variable", "Default", "Values", "What it does"), rows())
 
 
-def errors() -> str:
-    def tree(kind: type[DubbingError]) -> Iterator[type[DubbingError]]:
-        yield kind
-        for child in kind.__subclasses__():
-            yield from tree(child)
+def tree(kind: type[DubbingError]) -> Iterator[type[DubbingError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from tree(child)
 
+
+def message_of(kind: type[DubbingError]) -> str:
+    return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def troubleshooting() -> str:
+    """What people wrote down to the mark, and every code below it."""
+
+    def advice(kind: type[DubbingError]) -> str:
+        plain = re.fullmatch(r"\{\w+\}", kind.hint)
+        text = "The message itself names what to type." if plain else kind.hint
+        return text + (" Trying again helps." if kind.retryable else "")
+
+    written = (ROOT / "docs" / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
+    head, mark, _ = written.partition("-->\n")
+    kinds = sorted({kind.code: kind for kind in tree(DubbingError)}.items())
+    rows = ((f"`{code}`", message_of(kind), advice(kind)) for code, kind in kinds)
+    return head + mark + "\n" + table(("Code", "What it means", "What to do"), rows)
+
+
+def errors() -> str:
     def rows() -> Iterator[tuple[object, ...]]:
         for kind in tree(DubbingError):
-            message = (kind.__doc__ or "").strip().splitlines()[0]
+            message = message_of(kind)
             retry = "yes" if kind.retryable else "no"
             yield f"`{kind.code}`", message, kind.hint, kind.exit_code, kind.http_status, retry
 
@@ -126,7 +147,13 @@ def commands() -> str:
     return text
 
 
-DOCUMENTS: dict[str, Callable[[], str]] = {"settings.md": settings, "errors.md": errors}
+DOCUMENTS: dict[str, Callable[[], str]] = {
+    "settings.md": settings,
+    "errors.md": errors,
+    "TROUBLESHOOTING.md": troubleshooting,
+}
+BY_HAND = {"TROUBLESHOOTING.md"}
+"""Documents of which only the end is made."""
 if importlib.util.find_spec("dubbing.cli"):
     DOCUMENTS["cli.md"] = commands
 
@@ -139,7 +166,7 @@ def main() -> int:
     stale = []
     for name, make in DOCUMENTS.items():
         path = options.folder / name
-        text = MADE + make()
+        text = ("" if name in BY_HAND else MADE) + make()
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if not options.check:

@@ -7,6 +7,7 @@ from pathlib import Path
 from dubbing.config import Settings
 from dubbing.store.access import AccessRows, ApiKey, Audited, Invite, Session
 from dubbing.store.database import Clock
+from dubbing.store.figures import FigureRows
 from dubbing.store.live import LiveRows
 from dubbing.store.oversight import OversightRows
 from dubbing.store.people import User
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 
-class Store(AccessRows, RunRows, QueueRows, PresenceRows, OversightRows, LiveRows, WebhookRows, UploadRows):
+class Store(AccessRows, RunRows, QueueRows, PresenceRows, OversightRows, LiveRows, WebhookRows, UploadRows, FigureRows):
     """Users, sessions, uploads, jobs, runs, the queue's memory and its dispatchers over one database.
 
     Methods may be called from any thread.

@@ -182,7 +182,8 @@ def _sqlite_engines(path: Path) -> tuple[Engine, Engine]:
         raise StoreError(name=str(path), detail=error.strerror) from error
     shared: dict[str, Any] = {"connect_args": {"check_same_thread": False}, "paramstyle": "named"}
     writer = create_engine(f"sqlite:///{path}", pool_size=1, max_overflow=0, **shared)
-    reader = create_engine(f"sqlite:///{path}", pool_size=5, **shared)
+    # as many as the web server has threads: a connection above this number would be opened and closed by each request
+    reader = create_engine(f"sqlite:///{path}", pool_size=40, **shared)
 
     def prepare(connection: Any, query_only: int) -> None:
         # The driver must not begin transactions by itself: it would begin them deferred, and a deferred

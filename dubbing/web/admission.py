@@ -118,6 +118,12 @@ class Admission:
         return client
 
 
+def is_loopback(text: str) -> bool:
+    """Whether an address is this machine's own."""
+    address = _address(text)
+    return address is not None and any(address in network for network in LOOPBACK)
+
+
 def _address(text: str) -> Address | None:
     try:
         found = ipaddress.ip_address(text)

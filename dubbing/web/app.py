@@ -23,6 +23,7 @@ from dubbing.web import (
     courier,
     elevenlabs,
     entrance,
+    health,
     job_pages,
     live,
     new_dub,
@@ -32,6 +33,7 @@ from dubbing.web import (
 from dubbing.web.errors import add_errors
 from dubbing.web.headers import HEADERS
 from dubbing.web.office import Office
+from dubbing.web.traffic import Meter
 
 
 def routes(office: Office) -> FastAPI:
@@ -52,6 +54,7 @@ def routes(office: Office) -> FastAPI:
         api,
         api_account,
         elevenlabs,
+        health,
     ):
         app.include_router(room.router)
 
@@ -91,7 +94,7 @@ def guarded(app: ASGIApp, office: Office) -> ASGIApp:
         # a page of another site whose name was made to point here must not read along (DNS rebinding)
         hosts = [*admission.LOOPBACK_HOSTS, "[::1]"]
         app = TrustedHostMiddleware(app, allowed_hosts=hosts, www_redirect=False)
-    return SecureHeaders(admission.Admission(app, policy))
+    return SecureHeaders(admission.Admission(Meter(app, office.traffic), policy))
 
 
 class SecureHeaders:

@@ -19,6 +19,7 @@ from dubbing.store import Store, open_store
 from dubbing.web.arrivals import Arrivals
 from dubbing.web.identity import Identity
 from dubbing.web.results import Results, read
+from dubbing.web.traffic import Traffic
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Office:
     identity: Identity
     arrivals: Arrivals = field(default_factory=Arrivals)
     """Uploads that are being received."""
+    traffic: Traffic = field(default_factory=Traffic)
 
     @property
     def uploads(self) -> Path:

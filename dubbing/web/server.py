@@ -7,10 +7,8 @@ import asyncio
 import contextlib
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import uvicorn
 
@@ -20,33 +18,19 @@ from dubbing.errors import DubbingError, SettingsError
 from dubbing.web.app import guarded, routes
 from dubbing.web.live import Hub
 from dubbing.web.office import first_administrator, open_office
-
-STOP_S = 30.0
-"""How long the dispatcher gets to put running jobs back in line."""
+from dubbing.web.traffic import access_log
+from dubbing.web.worker import Worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server; answers the exit code."""
     arguments = parser().parse_args(argv)
+    # uvicorn hands SIGTERM on once it has stopped; the default would end this process before the worker has ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = config.load()
-        with listen(settings) as listener, open_office(settings) as office, _worker(wanted=not arguments.pages_only):
-            app = routes(office)
-            place = address(listener)
-            sys.stdout.write(f"dubbing-web: {place} is ready; the queue is {office.choice.reason}\n")
-            if setup := asyncio.run(first_administrator(office)):
-                sys.stdout.write(f"dubbing-web: open {place}{setup[1:]} to make the first administrator (works once)\n")
-            sys.stdout.flush()
-            options = uvicorn.Config(
-                guarded(app, office),
-                lifespan="on",
-                log_level="warning",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,  # a paused player holds its connection open
-            )
-            with contextlib.suppress(KeyboardInterrupt):
-                Server(options, app.state.hub).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(settings, pages_only=arguments.pages_only)
     except DubbingError as error:
         sys.stderr.write(f"dubbing-web: {error.message}.\n             {error.advice}\n")
         return error.exit_code
@@ -64,6 +48,37 @@ class Server(uvicorn.Server):
         """See uvicorn.Server."""
         self._hub.close()
         await super().shutdown(sockets)
+
+
+def serve(settings: Settings, *, pages_only: bool) -> None:
+    """Answer requests until SIGINT or SIGTERM. Raises SettingsError, and what the database or the queue has to say."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(settings))
+        office = stack.enter_context(open_office(settings))
+        stack.enter_context(access_log(settings.log_dir))
+        if not pages_only:
+            stack.enter_context(Worker(say))
+        app = routes(office)
+        place = address(listener)
+        say(f"{place} is ready; the queue is {office.choice.reason}")
+        if setup := asyncio.run(first_administrator(office)):
+            say(f"open {place}{setup[1:]} to make the first administrator (works once)")
+        options = uvicorn.Config(
+            guarded(app, office),
+            lifespan="on",
+            log_level="warning",
+            access_log=False,  # ours is without secrets
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,  # a paused player holds its connection open
+        )
+        Server(options, app.state.hub).run(sockets=[listener])
+
+
+def say(text: str) -> None:
+    """A line for whoever started the server."""
+    sys.stdout.write(f"dubbing-web: {text}\n")
+    sys.stdout.flush()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,24 +113,6 @@ def address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
-
-
-@contextmanager
-def _worker(*, wanted: bool) -> Iterator[None]:
-    """`dub serve` as a child: it has Ray and the dispatcher, of which this process knows nothing."""
-    if not wanted:
-        yield
-        return
-    child = subprocess.Popen([sys.executable, "-m", "dubbing.cli", "serve"], stdin=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 if __name__ == "__main__":

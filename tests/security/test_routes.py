@@ -17,8 +17,9 @@ from tests.web.site import Client, Site
 OPEN = {
     "GET /", "GET /livez", "HEAD /livez", "GET /ui/login", "POST /ui/login", "GET /ui/setup/{secret}",
     "POST /ui/setup/{secret}", "GET /ui/invite/{secret}", "POST /ui/invite/{secret}",
+    "GET /readyz", "HEAD /readyz", "GET /metrics",
 }  # fmt: skip
-"""Routes that answer strangers; everything else asks who comes."""
+"""Routes that answer strangers; everything else asks who comes. /metrics answers this machine: tests/web/test_server.py."""
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pytest
 
+from dubbing import access_errors, config, errors, model_errors
+from dubbing.web import admission
 from dubbing.web import server as web
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +58,19 @@ def check_ray(arguments: list[str]) -> None:
             check_file(word)
 
 
+def check_docker(arguments: list[str]) -> None:
+    """The files and folders that are named exist; the compose files themselves are read by test_docker.py."""
+    assert arguments[0] == "compose"
+    for option, value in pairwise(arguments):
+        if option == "-f":
+            check_file(value)
+
+
+def check_settings(words: list[str]) -> None:
+    values = dict(word.split("=", 1) for word in words)
+    admission.policy(config.load(values, env_file=None, secrets_file=None))
+
+
 def check_file(word: str) -> None:
     assert (ROOT / word).is_file()
 
@@ -65,7 +81,10 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.mark.parametrize(("document", "command"), list(commands()))
 def test_a_command_in_the_documents_exists(document: str, command: str) -> None:
-    program, *arguments = shlex.split(command)
+    words = shlex.split(command)
+    settings = list(takewhile(re.compile(r"[A-Z_]+=").match, words))
+    check_settings(settings)
+    program, *arguments = words[len(settings) :]
     if program == "make":
         check_make(arguments)
     elif program in {"dub", ".venv/bin/dub"}:
@@ -74,6 +93,8 @@ def test_a_command_in_the_documents_exists(document: str, command: str) -> None:
         web.parser().parse_args(arguments)
     elif program == "ray":
         check_ray(arguments)
+    elif program == "docker":
+        check_docker(arguments)
     elif program == ".":
         assert arguments == [".venv/bin/activate"]
     else:
@@ -101,6 +122,29 @@ def test_generated_documents_are_up_to_date() -> None:
         [sys.executable, str(MAKE_DOCS), "--check"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_code_has_its_place_in_troubleshooting_and_no_other_code_is_named() -> None:
+    by_hand, _, made = (ROOT / "docs" / "TROUBLESHOOTING.md").read_text(encoding="utf-8").partition("## Every code")
+    codes = {
+        kind.code
+        for module in (errors, access_errors, model_errors)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, errors.DubbingError)
+    }
+    assert codes <= set(re.findall(r"^\| `(\w+)` \|", made, re.MULTILINE))
+    named = set(re.findall(r"\(`(\w+)`\)", by_hand)) | {
+        code
+        for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", by_hand, re.MULTILINE)
+        for code in re.findall(r"\w+", row)
+    }
+    assert len(named) > 15 and named <= codes, named - codes
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    documents = {path.name for path in (ROOT / "docs").glob("*.md")} - {"BENCHMARKS.md", "RELIABILITY_TESTS.md"}
+    assert {name for name in documents if f"(docs/{name})" not in readme} == set()
 
 
 def test_a_stale_document_is_found_and_written_anew(tmp_path: Path) -> None:
