@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import dubbing.access_errors  # noqa: E402
-import dubbing.model_errors  # noqa: F401, E402 - both complete the tree of errors
+import dubbing.line_errors  # noqa: E402
+import dubbing.model_errors  # noqa: F401, E402 - they complete the tree of errors
 from dubbing.config import Settings  # noqa: E402 - the tree of this script comes first, installed or not
 from dubbing.errors import DubbingError  # noqa: E402
 
