@@ -8,15 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from dubbing import line_edits
 from dubbing.config import Settings
 from dubbing.errors import NotFoundError, UsageError
 from dubbing.job_commands import ADMIN, desk
 from dubbing.jobs import Job
 from dubbing.line_edits import Change
-from dubbing.line_errors import LineEditError
 
 
 def list_lines(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -30,7 +27,7 @@ def list_lines(arguments: argparse.Namespace, settings: Settings) -> int:
     for row in lines.lines:
         edit = applying.get(row.line)
         changed = row.is_changed_by(edit)
-        if arguments.problems and not row.problems or arguments.changed and not changed:
+        if (arguments.problems and not row.problems) or (arguments.changed and not changed):
             continue
         facts = row.model_dump(mode="json", exclude={"clip", "edit"})
         rows.append(
@@ -57,11 +54,7 @@ def edit(arguments: argparse.Namespace, settings: Settings) -> int:
         wanted[f"{name}_ms" if name in ("start", "end") else name] = None
     if not wanted:
         raise UsageError(detail="Say what to change: --text, --voice, --speaker, --start, --end, --lock or --reset")
-    try:
-        change = Change(**wanted)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise LineEditError(line=arguments.line, detail=f"{first['loc'][0]}: {first['msg']}") from error
+    change = line_edits.change_of(arguments.line, wanted)
     with desk(settings) as at:
         job = at.find(arguments.id)
         folder, tag = _dub(job, arguments)

@@ -90,7 +90,7 @@ class Change(_Part):
     end_ms: Milliseconds | None = None
     locked: bool = False
     redo: bool = False
-    """Ask for another reading."""
+    """True asks for another reading, False goes back to the first."""
 
 
 class OfferedVoice(BaseModel):
@@ -223,8 +223,8 @@ def change(folder: Path, tag: str, changes: Mapping[int, Change], *, version: st
 
 def _changed(row: LineRow, edit: LineEdit, wanted: Change) -> LineEdit:
     fields = {name: getattr(wanted, name) for name in wanted.model_fields_set - {"redo"}}
-    if wanted.redo:
-        fields["redo"] = max(edit.redo, row.edit.get("redo", 0)) + 1
+    if "redo" in wanted.model_fields_set:
+        fields["redo"] = max(edit.redo, row.edit.get("redo", 0)) + 1 if wanted.redo else 0
     fresh = edit.model_copy(update=fields)
     if edit.locked and fresh.locked and fresh != edit:
         raise LineLockedError(line=row.line)
@@ -256,6 +256,16 @@ def times(row: LineRow, edit: LineEdit | None) -> tuple[int, int]:
         row.start_ms if edit.start_ms is None else edit.start_ms,
         row.end_ms if edit.end_ms is None else edit.end_ms,
     )
+
+
+def change_of(line: int, fields: Mapping[str, Any]) -> Change:
+    """A change from what somebody typed. Raises LineEditError."""
+    try:
+        return Change(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0]).removesuffix("_ms")
+        raise LineEditError(line=line, detail=f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def clip_of(folder: Path, tag: str, number: int) -> Path:

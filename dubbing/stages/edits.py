@@ -156,8 +156,8 @@ class Edits:
         if strays:
             numbers = ", ".join(map(str, strays[:12])) + (", ..." if len(strays) > 12 else "")
             self._context.warn(
-                f"{self._target}: {len(strays)} of {len(self._wanted)} edits were made for lines that say something else now, and were not applied: "
-                f"{numbers}"
+                f"{self._target}: {len(strays)} of {len(self._wanted)} edits were made for lines that say something "
+                f"else now, and were not applied: {numbers}"
             )
 
     def _edit(self, index: int, source: str) -> LineEdit | None:

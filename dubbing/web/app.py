@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dubbing.web import admission, entrance, job_pages
+from dubbing.web import admission, entrance, job_pages, line_pages
 from dubbing.web.errors import add_errors
 from dubbing.web.headers import HEADERS
 from dubbing.web.office import Office
@@ -20,8 +20,9 @@ def routes(office: Office) -> FastAPI:
     app = FastAPI(title="Dubbing Pipeline", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.office = office
     app.mount("/static", StaticFiles(packages=[("dubbing.web", "static")]), name="static")
-    for room in (entrance, job_pages):
+    for room in (entrance, job_pages, line_pages):
         app.include_router(room.router)
+    app.include_router(line_pages.api)
 
     @app.get("/", include_in_schema=False)
     def home() -> RedirectResponse:

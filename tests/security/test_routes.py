@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from dubbing.web import app
 from dubbing.web.identity import asked_of
-from tests.web.conftest import line_result, make_job, report_of
+from tests.web.conftest import line_result, make_job, report_of, write_lines
 from tests.web.site import Client, Site
 
 OPEN = {
@@ -23,7 +23,8 @@ OPEN = {
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    make_job(tmp_path, "talk", report_of({"es": [line_result(0, "hola")]}), es_mp4=b"film")
+    folder = make_job(tmp_path, "talk", report_of({"es": [line_result(0, "hola")]}), es_mp4=b"film")
+    write_lines(folder, [line_result(0, "hola")])
     with Site(tmp_path) as opened:
         yield opened
 
@@ -51,7 +52,7 @@ def test_what_changes_something_asks_for_more_than_a_look(site: Site) -> None:
 
 def address(site: Site, path: str) -> str:
     """A real address for a route's path: the job is one of root's."""
-    values = {"job_id": site.id_of("talk"), "file_name": "talk.es.mp4", "action": "share"}
+    values = {"job_id": site.id_of("talk"), "file_name": "talk.es.mp4", "action": "share", "tag": "es", "number": "1"}
     return re.sub(r"\{(\w+)(:\w+)?\}", lambda name: values.get(name[1], "x"), path)
 
 
