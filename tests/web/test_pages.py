@@ -31,7 +31,8 @@ window.seeks = [];
 document.querySelector('video').addEventListener('seeked', (e) => window.seeks.push(e.target.currentTime));
 """
 SMALL = """
-[...document.querySelectorAll('a, button, input, select, textarea, summary')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
+[...document.querySelectorAll('a, button, input, select, textarea, summary')]
+  .filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
   .map((e) => e.outerHTML)
 """
 # the relative luminance and the contrast of WCAG 2, over every text that is shown
@@ -313,7 +314,7 @@ def test_a_line_is_heard_changed_locked_and_sent_to_be_made_anew(
     if size == "desktop":
         inked = "[...strip.getContext('2d').getImageData(0, 0, strip.width, strip.height).data].some((v) => v)"
         until(page, f"strip.width > 600 && {inked}")
-        page.locator("#strip").click(position={"x": 800, "y": 50})
+        page.locator("#strip").click(position={"x": 780, "y": 50})
         assert page.evaluate("document.activeElement.name") == "text"
 
     line.get_by_label("Words of line 2").fill(f"Me llamo Robin, {size}.")

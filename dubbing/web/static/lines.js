@@ -45,7 +45,8 @@ async function save(form, button) {
   body.set("action", button ? button.value : "save");
   say(form, "Saving …", false);
   try {
-    const answer = await fetch(form.action, { method: "POST", body });
+    // the buttons are named "action", which hides the property of that name
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (answer.ok) show(page, form);
     else say(form, words(page), true);
