@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import json
 import os
@@ -187,7 +188,8 @@ def test_lines_of_a_finished_dub_are_listed_changed_and_put_back_in_line(dub: Du
     assert "There is no finished dub" in dub("lines", "list", job_id).stderr
     folder = make_job(tmp_path / "Output", "film", report_of({}))
     write_lines(folder, [line_result(i, f"frase {i}", *["late"] * (i == 1)) for i in range(3)])
-    with open_store(config.load({"DUBBING_OUTPUT_DIR": str(tmp_path / "Output")}, env_file=None)) as store:
+    settings = config.load({"DUBBING_OUTPUT_DIR": str(tmp_path / "Output")}, env_file=None)
+    with contextlib.closing(open_store(settings)) as store:
         fence = Fence(job_id, 1, store.in_charge().backend_epoch)
         assert store.take(fence, owner="test", ttl_ms=60_000)
         assert store.finish(fence, {"report": str(folder / "report.json"), "files": {}, "warnings": []}, warned=False)
