@@ -204,6 +204,15 @@ class Names:
         """Every line of one target with its text, voice, place and problems, as JSON."""
         return self._stem.parent / f"lines.{tag}.json"
 
+    def edits(self, tag: str) -> Path:
+        """Lines of one target that were changed by hand (line_edits.py)."""
+        return self._stem.parent / f"edits.{tag}.json"
+
+    @property
+    def peaks(self) -> Path:
+        """How loud the source is over time, for pictures of it."""
+        return self._stem.parent / "peaks.json"
+
     @property
     def report(self) -> Path:
         """The report."""

@@ -60,6 +60,53 @@ def add(commands: Any) -> None:
     )
     _models(commands)
     _users(commands)
+    _lines(commands)
+
+
+def _lines(commands: Any) -> None:
+    from dubbing import cli  # noqa: PLC0415 - it imports this module
+
+    actions = _group(
+        commands, "lines", "single lines of a finished dub: look at them, change them, have them spoken again"
+    )
+    shown = _line_command(actions, "list", "every line with its time, speaker, voice and problems", "list_lines")
+    shown.add_argument("--problems", action="store_true", help="only lines with problems")
+    shown.add_argument("--changed", action="store_true", help="only lines that the next run makes anew")
+    edit = _line_command(actions, "edit", "change one line; dub lines redo makes it", "edit")
+    edit.add_argument("--line", type=_positive, required=True, metavar="N", help="number of the line")
+    edit.add_argument("--text", metavar="TEXT", help="what is said, in the target language")
+    edit.add_argument("--voice", metavar="VOICE", help="the voice of this line alone")
+    edit.add_argument("--speaker", metavar="LABEL", help="who says it; the line gets that speaker's voice")
+    edit.add_argument("--start", dest="start_ms", type=cli.timestamp, metavar="TIME", help="when it starts")
+    edit.add_argument("--end", dest="end_ms", type=cli.timestamp, metavar="TIME", help="when it ends")
+    edit.add_argument(
+        "--lock",
+        dest="locked",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="keep its words and its clip, whatever engines change",
+    )
+    edit.add_argument(
+        "--reset",
+        action="append",
+        choices=("text", "voice", "speaker", "start", "end"),
+        help="take a change back (may be given several times)",
+    )
+    redo = _line_command(actions, "redo", "run the job again; only what changed is made", "redo")
+    redo.add_argument(
+        "--line",
+        type=_positive,
+        action="append",
+        metavar="N",
+        help="have this line read anew (may be given several times)",
+    )
+
+
+def _line_command(actions: Any, name: str, text: str, function: str) -> argparse.ArgumentParser:
+    sub = _command(actions, name, text, f"dubbing.line_commands:{function}")
+    sub.add_argument("id", metavar="JOB", help="the job's id, or its first digits")
+    sub.add_argument("--to", metavar="TAG", help="which dub (default: the job's only one)")
+    return sub
 
 
 def _models(commands: Any) -> None:

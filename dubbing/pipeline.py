@@ -22,7 +22,7 @@ from dubbing.stages import script as scripting
 from dubbing.stages.context import Context, Feed, Leaf, both, together
 from dubbing.stages.cues import write
 from dubbing.stages.edits import Edits
-from dubbing.stages.ingest import Ingested, ingest
+from dubbing.stages.ingest import Ingested, ingest, overview
 from dubbing.stages.inspect import inspect
 from dubbing.stages.mix import mix
 from dubbing.stages.package import Finished, package
@@ -101,7 +101,7 @@ async def _dub(context: Context, source: Ingested, turns: asyncio.Task[list[diar
     (lines, _), finished = await both(both(listen(), meanwhile), together(*map(one, request.targets)))
     await source.decoded()
     _write_source_subtitles(context, lines, names)
-    files = await package(context, source, finished, names)
+    files, _ = await both(package(context, source, finished, names), overview(context, source, names.peaks))
     result = inspect(context, source, lines, finished, files, names)
     context.folder.sweep()
     return result

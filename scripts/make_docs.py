@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 import dubbing.access_errors  # noqa: E402
 import dubbing.api_errors  # noqa: E402
+import dubbing.line_errors  # noqa: E402
 import dubbing.model_errors  # noqa: E402
 import dubbing.queue_errors  # noqa: E402
 import dubbing.upload_errors  # noqa: F401, E402 - all complete the tree of errors

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dubbing.artifacts import fingerprint
+from dubbing.artifacts import fingerprint, write_atomically
 from dubbing.errors import RangeError
-from dubbing.media import extract, probe
+from dubbing.media import extract, peaks, probe
 from dubbing.stages.context import Context
 from dubbing.types import MediaInfo, Stage
 
@@ -117,6 +118,22 @@ async def _decode(
         context.folder.remember("ingest", key, known)
     context.report_stage(Stage.INGEST, 100, 100)
     return Sound(known["audio_ms"], known["lufs"])
+
+
+async def overview(context: Context, source: Ingested, path: Path) -> None:
+    """Write how loud the source is over time, for the pictures of pages that open no media themselves."""
+    request = context.job.request
+    key = fingerprint(
+        v=VERSION, source=context.job.source_id, a=request.audio_track, at=[source.start_ms, request.end_ms]
+    )
+    if path.exists() and context.folder.memo("peaks", key) is not None:
+        return
+    await source.decoded()
+    found = await context.leaf("ingest", peaks.measure, source.bed)
+    write_atomically(
+        path, json.dumps({"schema": 1, "per_second": peaks.PER_SECOND, "full": peaks.FULL, "peaks": found})
+    )
+    context.folder.remember("peaks", key, len(found))
 
 
 async def _range(context: Context) -> tuple[int, int | None]:

@@ -78,10 +78,13 @@ def _results(target: Finished) -> list[LineResult]:
 def _lines(context: Context, target: Finished, results: Sequence[LineResult]) -> str:
     """Every line, with the sound it was placed with."""
     rows = []
-    for result, placed in zip(results, target.dubbed.placed, strict=True):
+    for result, placed, edit in zip(results, target.dubbed.placed, target.dubbed.edits, strict=True):
         clip = {"clip": str(placed.path.relative_to(context.folder.path))} if placed else {}
-        rows.append(report.line_report(result) | {"confidence": result.line.confidence} | clip)
-    return json.dumps({"schema": report.SCHEMA_VERSION, "target": target.tag, "lines": rows}, ensure_ascii=False)
+        asked = {"edit": edit} if edit else {}
+        rows.append(report.line_report(result) | {"confidence": result.line.confidence} | clip | asked)
+    voices = [{"id": voice.id, "name": voice.name} for voice in context.job.voices[target.tag]]
+    whole = {"schema": report.SCHEMA_VERSION, "target": target.tag, "voices": voices, "lines": rows}
+    return json.dumps(whole, ensure_ascii=False)
 
 
 def _warn(context: Context, lines: Sequence[Line], results: Mapping[str, Sequence[LineResult]]) -> None:

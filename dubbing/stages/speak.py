@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dubbing.artifacts import Manifest, fingerprint
 from dubbing.engines.base import EngineClient, SpeakItem
@@ -42,6 +43,18 @@ class Clip:
     """Level of its loud parts (RMS of the frames within 20 dB of the loudest), dBFS."""
 
 
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Which reading of a line is wanted."""
+
+    redo: int = 0
+    """Each number is another reading."""
+    clip: str = ""
+    """Fingerprint of the clip that a locked line keeps, whatever engine speaks now."""
+    slot: tuple[int, int] | None = None
+    """Start and end that the user gave the line, ms: its rate is settled anew for them."""
+
+
 class Speak:
     """The speak stage of one target language."""
 
@@ -64,36 +77,59 @@ class Speak:
         self.doubtful: dict[int, str] = {}
         """Line index -> what is wrong with the best of all readings: truncated, looped or runaway."""
 
-    def settled(self, text: str, voice: Voice) -> float | None:
+    def settled(self, text: str, voice: Voice, take: Take) -> float | None:
         """The rate a line with this text got in a finished group of an earlier run."""
-        rate = self._rates.get(self._line_key(text, voice))
+        locked = self._locked(take)
+        rate = locked.spoken.rate if locked else self._rates.get(self._rate_key(text, voice, take))
         return float(rate) if rate is not None else None
 
-    def settle(self, texts: Sequence[str], voices: Sequence[Voice], clips: Sequence[Clip | None]) -> None:
+    def settle(
+        self, texts: Sequence[str], voices: Sequence[Voice], takes: Sequence[Take], clips: Sequence[Clip | None]
+    ) -> None:
         """Keep the rates of a finished group, so that an edit elsewhere in it does not speak these lines again."""
-        for text, voice, clip in zip(texts, voices, clips, strict=True):
-            if clip is not None and self.settled(text, voice) is None:
-                self._rates.put(self._line_key(text, voice), clip.spoken.rate)
+        for text, voice, take, clip in zip(texts, voices, takes, clips, strict=True):
+            if clip is not None and self.settled(text, voice, take) is None:
+                self._rates.put(self._rate_key(text, voice, take), clip.spoken.rate)
 
     async def __call__(
-        self, indices: Sequence[int], texts: Sequence[str], voices: Sequence[Voice], rates: Sequence[float]
+        self,
+        indices: Sequence[int],
+        texts: Sequence[str],
+        voices: Sequence[Voice],
+        rates: Sequence[float],
+        takes: Sequence[Take],
     ) -> list[Clip | None]:
         """Clips in order; None for a line that could not be spoken (see `failed`)."""
 
-        async def one(entry: tuple[int, str, Voice, float]) -> Clip | None:
+        async def one(entry: tuple[int, str, Voice, float, Take]) -> Clip | None:
             clip = await self._one(*entry)
             self._meter.tick()
             return clip
 
-        return await in_order(one, list(zip(indices, texts, voices, rates, strict=True)), WINDOW)
+        return await in_order(one, list(zip(indices, texts, voices, rates, takes, strict=True)), WINDOW)
 
-    def _line_key(self, text: str, voice: Voice) -> str:
+    def _line_key(self, text: str, voice: Voice, take: Take) -> str:
         info, reference = self._engine.info, self._reference(voice)
-        cloned = {"reference": reference.identity} if reference else {}
-        return fingerprint(text=text, language=self._target, voice=voice.id, engine=[info.name, info.version], **cloned)
+        more: dict[str, Any] = {"reference": reference.identity} if reference else {}
+        more |= {"redo": take.redo} if take.redo else {}
+        return fingerprint(text=text, language=self._target, voice=voice.id, engine=[info.name, info.version], **more)
 
-    async def _one(self, index: int, text: str, voice: Voice, rate: float) -> Clip | None:
-        key = fingerprint(line=self._line_key(text, voice), rate=round(rate, 2))
+    def _rate_key(self, text: str, voice: Voice, take: Take) -> str:
+        key = self._line_key(text, voice, take)
+        return fingerprint(line=key, slot=take.slot) if take.slot else key
+
+    def _locked(self, take: Take) -> Clip | None:
+        known, path = self._done.get(take.clip), self._folder / "speech" / f"{take.clip}.wav"
+        if not take.clip or known is None or not path.exists():
+            return None
+        return Clip(path, Spoken(known["ms"], known["rate"]), known["dbfs"])
+
+    async def _one(self, index: int, text: str, voice: Voice, rate: float, take: Take) -> Clip | None:
+        locked = self._locked(take)
+        if locked is not None:
+            self._context.count("speak.kept")
+            return locked
+        key = fingerprint(line=self._line_key(text, voice, take), rate=round(rate, 2))
         path = self._folder / "speech" / f"{key}.wav"
         known = self._done.get(key)
         if known is not None and path.exists():
@@ -103,7 +139,7 @@ class Speak:
             item = SpeakItem(text, self._target, voice.id, rate)
             if reference is not None:
                 item = replace(item, reference=reference.path, speaker=reference.speaker)
-            speech, trouble = await self._best(index, item)
+            speech, trouble = await self._best(index, item, take.redo)
             if speech is None:
                 self._fail(index, trouble)
                 return None
@@ -115,13 +151,14 @@ class Speak:
         self._note(index, known.get("trouble", ""))
         return Clip(path, Spoken(known["ms"], known["rate"]), known["dbfs"])
 
-    async def _best(self, index: int, item: SpeakItem) -> tuple[Speech | None, str]:
+    async def _best(self, index: int, item: SpeakItem, redo: int) -> tuple[Speech | None, str]:
         """The first good reading, else the least bad one with its trouble, else None and why.
 
-        An engine that draws lots is asked up to three times, each time with another seed.
+        An engine that draws lots is asked up to three times, each time with another seed; `redo` asks for seeds that were not heard before.
         """
         best: tuple[Speech | None, str] = (None, "no reading could be had")
-        for seed in range(1 if self._engine.info.deterministic else READINGS):
+        first = redo * READINGS
+        for seed in range(first, first + (1 if self._engine.info.deterministic else READINGS)):
             try:
                 with self._context.trace.span("speak", f"line {index + 1}"):
                     speech = await self._engine(replace(item, seed=seed), lane=self._context.job.id)

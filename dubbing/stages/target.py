@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dubbing import timing
 from dubbing.engines.rates import units_per_second
@@ -14,7 +15,7 @@ from dubbing.stages.casting import Casting
 from dubbing.stages.context import Context, Feed, Meter, together
 from dubbing.stages.edits import Edits
 from dubbing.stages.fit import Placed, fit
-from dubbing.stages.speak import Clip, Speak
+from dubbing.stages.speak import Clip, Speak, Take
 from dubbing.stages.translate import CONTEXT_LINES, Translate, Translated
 from dubbing.types import Line, Stage, Voice
 
@@ -36,6 +37,7 @@ class Block:
     """The first lines after them, as far as they are known: one at least, unless these are the last."""
     texts: list[Translated] = field(default_factory=list)
     voices: list[Voice] = field(default_factory=list)
+    takes: list[Take] = field(default_factory=list)
     clips: list[Clip | None] = field(default_factory=list)
 
 
@@ -51,6 +53,8 @@ class Dubbed:
     """Line index -> why it is silent."""
     doubtful: dict[int, str]
     """Line index -> what is wrong with the best reading that could be had."""
+    edits: list[dict[str, Any]]
+    """What the user asked of each line in the edits file."""
 
 
 class Target:
@@ -81,9 +85,11 @@ class Target:
         window = asyncio.Semaphore(BLOCKS_AHEAD)
         done: list[asyncio.Task[None]] = []
         if self._clones:
-            self._listening = asyncio.create_task(self._casting.listen(lines, self._sound))
+            self._listening = asyncio.create_task(self._listen(lines, edits))
+        else:
+            self._cast(edits)
         try:
-            async for block in _blocks(lines, self._duration_ms):
+            async for block in _blocks(edits.lines(lines), self._duration_ms):
                 await window.acquire()
                 number = len(self._blocks)
                 self._blocks.append(block)
@@ -102,10 +108,20 @@ class Target:
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
-        return await self._placed()
+        return await self._placed(edits)
+
+    async def _listen(self, lines: Feed[Line], edits: Edits) -> None:
+        await self._casting.listen(lines, self._sound)
+        self._cast(edits)
+
+    def _cast(self, edits: Edits) -> None:
+        """Give the voices in the order of earlier runs: a line given to somebody else changes nobody's turn."""
+        for speaker in edits.speakers:
+            self._casting.of(speaker)
 
     async def _block(self, number: int, block: Block, edits: Edits, earlier: asyncio.Task[None] | None) -> None:
-        block.voices = [self._casting.of(line.speaker) for line in block.lines]
+        block.voices = [edits.voice(line, self._casting.of(line.speaker)) for line in block.lines]
+        block.takes = [edits.take(line) for line in block.lines]
         prior = self._calibrations(number)
         budgets = [
             timing.budget_chars(line.text, slot, self.limits, prior[voice.id])
@@ -118,20 +134,21 @@ class Target:
         block.texts = [edits.of(line, text) for line, text in zip(block.lines, block.texts, strict=True)]
         if self._listening is not None:
             await asyncio.shield(self._listening)  # a voice is made of all that its speaker says
-            block.voices = [self._casting.of(line.speaker) for line in block.lines]
+            block.voices = [edits.voice(line, self._casting.of(line.speaker)) for line in block.lines]
         if earlier is not None:
             await asyncio.wait(
                 [earlier]
             )  # the plan of a block learns from blocks that are surely done: same input, same plan
         await self._say(block, self._calibrations(number))
+        edits.keep(block.lines, block.texts, block.voices, block.clips)
 
     async def _say(self, block: Block, calibrations: dict[str, timing.Calibration]) -> None:
         texts = [text.text for text in block.texts]
         indices = [line.index for line in block.lines]
         natural = [calibrations[v.id].natural_ms(t) for t, v in zip(texts, block.voices, strict=True)]
-        settled = [self._speak.settled(t, v) for t, v in zip(texts, block.voices, strict=True)]
+        settled = [self._speak.settled(t, v, k) for t, v, k in zip(texts, block.voices, block.takes, strict=True)]
         rates = timing.plan(natural, block.places, self.limits, settled)
-        clips = await self._speak(indices, texts, block.voices, rates)
+        clips = await self._speak(indices, texts, block.voices, rates, block.takes)
         again = self._again(block, clips, settled)
         if again:
             self._meters[Stage.SPEAK].total += len(again)
@@ -140,11 +157,12 @@ class Target:
                 [texts[i] for i in again],
                 [block.voices[i] for i in again],
                 list(again.values()),
+                [block.takes[i] for i in again],
             )
             for i, clip in zip(again, second, strict=True):
                 clips[i] = clip or clips[i]
         block.clips = clips
-        self._speak.settle(texts, block.voices, clips)
+        self._speak.settle(texts, block.voices, block.takes, clips)
 
     def _again(self, block: Block, clips: Sequence[Clip | None], settled: Sequence[float | None]) -> dict[int, float]:
         """Lines whose prediction was so wrong that they are better spoken again, faster, than stretched."""
@@ -164,7 +182,7 @@ class Target:
                     found[voice.id].learn(text.text, clip.spoken)
         return found
 
-    async def _placed(self) -> Dubbed:
+    async def _placed(self, edits: Edits) -> Dubbed:
         lines = [line for block in self._blocks for line in block.lines]
         clips = [clip for block in self._blocks for clip in block.clips]
         if lines and not any(clips):
@@ -183,10 +201,11 @@ class Target:
             placed,
             dict(self._speak.failed),
             dict(self._speak.doubtful),
+            [edits.made(line) for line in lines],
         )
 
 
-async def _blocks(lines: Feed[Line], duration_ms: int) -> AsyncIterator[Block]:
+async def _blocks(lines: AsyncIterable[Line], duration_ms: int) -> AsyncIterator[Block]:
     """Blocks of about BLOCK_LINES lines, cut between groups; the line after a block bounds its last slot."""
     waiting: list[Line] = []
     earlier: list[Line] = []

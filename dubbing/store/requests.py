@@ -108,6 +108,11 @@ class RequestRows(Database):
         with self.read() as connection:
             return self._visible(connection, actor, job_id)
 
+    def own_job(self, actor: Actor, job_id: str) -> Job:
+        """One job that the actor may change. Raises NotFoundError, also for one that others only show him."""
+        with self.read() as connection:
+            return self._mine(connection, actor, job_id)
+
     def jobs(
         self,
         actor: Actor,

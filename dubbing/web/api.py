@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from dubbing.store.requests import View
-from dubbing.web import job_pages, pages, removal, submission
+from dubbing.web import job_pages, removal, submission
 from dubbing.web.api_models import (
     MOST_ID,
     PLAIN,
@@ -19,7 +19,6 @@ from dubbing.web.api_models import (
     FileOut,
     JobList,
     JobOut,
-    Lines,
     job_out,
 )
 from dubbing.web.identity import Anyone, Writer
@@ -132,13 +131,6 @@ def file(
 ) -> FileResponse:
     """A result, whole or, with a Range header, in part."""
     return job_pages.job_file(desk, visitor, job_id, file_name, download=True)
-
-
-@router.get("/jobs/{job_id}/lines/{language}", summary="Lines of a dub", response_model=Lines)
-def lines(desk: Desk, visitor: Anyone, job_id: JobId, language: Language) -> Response:
-    """Every line of one dub: its text, voice, place and problems."""
-    found = pages.require(desk.results(desk.store.job(visitor.actor, job_id))).file(f"lines.{language}.json")
-    return FileResponse(found.path, media_type="application/json")
 
 
 @router.post("/jobs/{job_id}/{action}", summary="Act on a job")

@@ -25,6 +25,7 @@ from dubbing.web import (
     entrance,
     health,
     job_pages,
+    line_pages,
     live,
     new_dub,
     queue_pages,
@@ -46,6 +47,7 @@ def routes(office: Office) -> FastAPI:
         entrance,
         live,
         job_pages,
+        line_pages,
         uploads,
         new_dub,
         account,
@@ -57,6 +59,7 @@ def routes(office: Office) -> FastAPI:
         health,
     ):
         app.include_router(room.router)
+    app.include_router(line_pages.api)
 
     @app.get("/", include_in_schema=False)
     def home() -> RedirectResponse:

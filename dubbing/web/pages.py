@@ -54,8 +54,11 @@ ROLES = {
     ".log": "what the job said",
     "report.json": "all of this page's figures, and more",
     "timeline.json": "where the time went, as a Chrome trace",
+    "peaks.json": "how loud the original is over time",
+    "lines": "every line with its place and its problems",
+    "edits": "lines changed by hand",
 }
-"""What a file is for, by suffix or name."""
+"""What a file is for, by suffix, name, or beginning of the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ def drift(ms: float | None) -> str:
 
 def role(file: File) -> str:
     """What a file is for."""
-    text = ROLES.get(file.path.suffix) or ROLES.get(file.name, "every line with its place and its problems")
+    text = ROLES.get(file.path.suffix) or ROLES.get(file.name) or ROLES[file.name.partition(".")[0]]
     return f"{native_name(file.tag)}, {text}" if file.tag else text
 
 

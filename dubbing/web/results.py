@@ -35,7 +35,7 @@ TYPES = {
 _ORDER = list(TYPES)
 
 _TAG = r"\.(?P<{}>[A-Za-z]{{2,3}}(?:-[A-Za-z0-9]{{2,8}})*)\."
-_OF_A_LANGUAGE = _TAG.format("tag") + r"(?:mp4|m4a|srt|vtt)|lines" + _TAG.format("lines_tag") + "json"
+_OF_A_LANGUAGE = _TAG.format("tag") + r"(?:mp4|m4a|srt|vtt)|(?:lines|edits)" + _TAG.format("lines_tag") + "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,8 @@ def _files(folder: Path) -> Iterator[File]:
     if not folder.is_dir():
         return
     names = Names(folder)
-    whole = {path.name for path in (names.report, names.timeline, names.collection(False), names.collection(True))}
+    told = (names.report, names.timeline, names.peaks)
+    whole = {path.name for path in (*told, names.collection(False), names.collection(True))}
     whole.add("job.log")
     of_a_language = re.compile(re.escape(folder.name) + _OF_A_LANGUAGE)
     with os.scandir(folder) as entries:

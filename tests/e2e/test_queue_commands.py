@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import json
 import os
@@ -14,10 +15,12 @@ from typing import Any
 
 import pytest
 
-from dubbing import orders
+from dubbing import config, orders
 from dubbing.errors import UsageError
 from dubbing.job_options import moment
+from dubbing.store import Fence, open_store
 from dubbing.types import DubRequest
+from tests.web.conftest import line_result, make_job, report_of, write_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 Dub = Callable[..., subprocess.CompletedProcess[str]]
@@ -178,3 +181,33 @@ def test_a_request_survives_its_row(tmp_path: Path) -> None:
     assert orders.from_json(json.loads(json.dumps(orders.to_json(request)))) == request
     with pytest.raises(UsageError, match="source"):
         orders.from_json({"targets": ["es"]})
+
+
+def test_lines_of_a_finished_dub_are_listed_changed_and_put_back_in_line(dub: Dub, film: Path, tmp_path: Path) -> None:
+    job_id = dub("submit", film, "--to", "es").stdout.strip()
+    assert "There is no finished dub" in dub("lines", "list", job_id).stderr
+    folder = make_job(tmp_path / "Output", "film", report_of({}))
+    write_lines(folder, [line_result(i, f"frase {i}", *["late"] * (i == 1)) for i in range(3)])
+    settings = config.load({"DUBBING_OUTPUT_DIR": str(tmp_path / "Output")}, env_file=None)
+    with contextlib.closing(open_store(settings)) as store:
+        fence = Fence(job_id, 1, store.in_charge().backend_epoch)
+        assert store.take(fence, owner="test", ttl_ms=60_000)
+        assert store.finish(fence, {"report": str(folder / "report.json"), "files": {}, "warnings": []}, warned=False)
+
+    saved = dub("lines", "edit", job_id[:8], "--line", 3, "--text", "la tercera", "--start", "0:05.2", "--lock")
+    refused = dub("lines", "edit", job_id, "--to", "es", "--line", 1, "--voice", "nobody")
+    nothing = dub("lines", "edit", job_id, "--line", 1)
+    listed = dub("lines", "list", job_id)
+    late = told(dub("lines", "list", job_id, "--problems", "--json"))["lines"]
+    again = told(dub("lines", "redo", job_id, "--line", 1, "--json"))
+    changed = told(dub("lines", "list", job_id, "--changed", "--json"))["lines"]
+
+    assert saved.returncode == 0 and "line 3 is saved" in saved.stdout
+    assert (refused.returncode, nothing.returncode) == (3, 2) and "there is no voice nobody" in refused.stderr
+    assert "   3  0:05.000-0:07.000  S1 (es)  la tercera  [locked, changed]" in listed.stdout
+    assert [line["line"] for line in late] == [2]
+    assert again["state"] == "queued"
+    assert [(line["line"], line["edit"]) for line in changed] == [
+        (1, {"redo": 1}),
+        (3, {"text": "la tercera", "start_ms": 5200}),
+    ]

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from dubbing.web import app
 from dubbing.web.identity import asked_of
-from tests.web.conftest import line_result, make_job, report_of
+from tests.web.conftest import line_result, make_job, report_of, write_lines
 from tests.web.site import Client, Site
 
 OPEN = {
@@ -24,7 +24,8 @@ OPEN = {
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    make_job(tmp_path, "talk", report_of({"es": [line_result(0, "hola")]}), es_mp4=b"film")
+    folder = make_job(tmp_path, "talk", report_of({"es": [line_result(0, "hola")]}), es_mp4=b"film")
+    write_lines(folder, [line_result(0, "hola")])
     with Site(tmp_path) as opened:
         yield opened
 
@@ -58,6 +59,7 @@ def address(site: Site, path: str) -> str:
     }  # fmt: skip
     values |= {"user_id": site.user("root", "admin").id}
     values |= {"upload_id": upload_of(site)}
+    values |= {"tag": "es", "number": "1"}
     return re.sub(r"\{(\w+)(:\w+)?\}", lambda name: values.get(name[1], "x"), path)
 
 

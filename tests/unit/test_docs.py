@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from dubbing import access_errors, config, errors, model_errors
+from dubbing import (
+    access_errors,
+    api_errors,
+    config,
+    errors,
+    line_errors,
+    model_errors,
+    queue_errors,
+    upload_errors,
+)
 from dubbing.web import admission
 from dubbing.web import server as web
 
@@ -128,7 +137,7 @@ def test_every_code_has_its_place_in_troubleshooting_and_no_other_code_is_named(
     by_hand, _, made = (ROOT / "docs" / "TROUBLESHOOTING.md").read_text(encoding="utf-8").partition("## Every code")
     codes = {
         kind.code
-        for module in (errors, access_errors, model_errors)
+        for module in (errors, access_errors, api_errors, line_errors, model_errors, queue_errors, upload_errors)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, errors.DubbingError)
     }

@@ -19,7 +19,7 @@ from dubbing.errors import BadInputError, EngineBrokenError, EngineError
 from dubbing.media import wav
 from dubbing.stages.context import Context, LocalLeaf, Meter
 from dubbing.stages.levels import looped
-from dubbing.stages.speak import Speak
+from dubbing.stages.speak import Speak, Take
 from dubbing.types import Int16Audio, Speech, Stage, Voice
 
 RATE = 16_000
@@ -66,7 +66,7 @@ def stage(folder: Path, reader: Reader) -> Speak:
 def read(folder: Path, readings: Sequence[Int16Audio | Exception], **kind: bool) -> tuple[Speak, Reader, Any]:
     reader = Reader(readings, **kind)
     speak = stage(folder, reader)
-    [clip] = asyncio.run(speak([0], [TEXT], [VOICE], [1.0]))
+    [clip] = asyncio.run(speak([0], [TEXT], [VOICE], [1.0], [Take()]))
     return speak, reader, clip
 
 

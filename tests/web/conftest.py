@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dubbing import report
 from dubbing.artifacts import JobFolder, Names
+from dubbing.media import wav
 from dubbing.report import LineResult
 from dubbing.timing import Placement
 from dubbing.types import Line
@@ -105,3 +107,20 @@ def make_job(output: Path, name: str, made: Mapping[str, Any] | None = None, **f
     for suffix, content in files.items():
         (folder / f"{folder.name}.{suffix.replace('_', '.')}").write_bytes(content)
     return folder
+
+
+def write_lines(
+    folder: Path, lines: list[LineResult], tag: str = "es", voices: tuple[str, ...] = ("es", "es+f2")
+) -> None:
+    """`lines.TAG.json` as `inspect` writes it, with a short tone for every line."""
+    speech = folder / ".work" / tag / "speech"
+    speech.mkdir(parents=True, exist_ok=True)
+    tone = (np.sin(np.arange(8000) / 10) * 8000).astype(np.int16)
+    rows = []
+    for result in lines:
+        clip = speech / f"{result.line.index:032x}.wav"
+        wav.write_wav(clip, tone, 16_000)
+        rows.append(report.line_report(result) | {"confidence": None, "clip": str(clip.relative_to(folder))})
+    offered = [{"id": voice, "name": f"Voice {voice}"} for voice in voices]
+    whole = {"schema": 1, "target": tag, "voices": offered, "lines": rows}
+    Names(folder).lines(tag).write_text(json.dumps(whole))

@@ -31,7 +31,8 @@ window.seeks = [];
 document.querySelector('video').addEventListener('seeked', (e) => window.seeks.push(e.target.currentTime));
 """
 SMALL = """
-[...document.querySelectorAll('a, button, input, select')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
+[...document.querySelectorAll('a, button, input, select, textarea, summary')]
+  .filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
   .map((e) => e.outerHTML)
 """
 # the relative luminance and the contrast of WCAG 2, over every text that is shown
@@ -251,6 +252,7 @@ def test_elsewhere_the_page_says_where_the_original_is(served: Served, browsers:
         "/ui/login?next=x",
         "/ui/upload",
         "/jobs/talk",
+        "/jobs/talk/lines/es",
         f"/jobs/{LONG_NAME}",
         "/jobs/interview",
         "/jobs/talk/delete",
@@ -323,6 +325,64 @@ def test_a_line_opens_the_film_at_its_time_without_scripts(served: Served, brows
     page.goto(served.at("/jobs/talk/files/talk.es.mp4#t=2"))
 
     until(page, "document.querySelector('video').currentTime >= 2")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_line_is_heard_changed_locked_and_sent_to_be_made_anew(
+    served: Served, browsers: Callable[..., Browser], size: str, tmp_path: Path
+) -> None:
+    page, seen = open_page(served, browsers(), size)
+    page.goto(served.at("/jobs/talk"))
+    page.get_by_role("link", name="Fix lines").click()
+    line = page.locator("#line-2")
+    line.get_by_text("Voice, speaker, time").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    assert page.evaluate(SMALL) == []
+    page.evaluate("document.querySelector('#line-2 audio').play()")
+    until(page, "document.querySelector('#line-2 audio').currentTime > 0.1")
+    if size == "desktop":
+        inked = "[...strip.getContext('2d').getImageData(0, 0, strip.width, strip.height).data].some((v) => v)"
+        until(page, f"strip.width > 600 && {inked}")
+        page.locator("#strip").click(position={"x": 780, "y": 50})
+        assert page.evaluate("document.activeElement.name") == "text"
+
+    line.get_by_label("Words of line 2").fill(f"Me llamo Robin, {size}.")
+    line.get_by_label("Starts").fill("9:00")
+    line.get_by_role("button", name="Save").click()
+    line.get_by_text("it would end").wait_for()
+    assert "409" not in line.inner_text() and line.get_by_label("Starts").input_value() == "9:00"
+    line.get_by_label("Starts").fill("0:01.100")
+    line.get_by_label("Lock").check()
+    line.get_by_role("button", name="Save").click()
+    line.get_by_text("Saved.").wait_for()
+    page.screenshot(path=tmp_path / "lines.png", full_page=True)
+    page.get_by_role("link", name="Changed").click()
+    assert page.locator(".editor > li").count() == 1
+    assert page.locator("#line-2 textarea").input_value() == f"Me llamo Robin, {size}."
+    line.get_by_label("Lock").uncheck()
+    line.get_by_role("button", name="Another reading").click()
+    line.get_by_text("Saved.").wait_for()
+
+    refusals = [message for message in seen.errors if "422" in message]
+    assert len(refusals) == 1 and seen.errors == refusals
+    assert page.evaluate("window.violations") == []
+    line.get_by_role("button", name="Take back").click()
+    page.get_by_text("Nothing waits to be made anew").wait_for()
+
+
+def test_without_scripts_a_line_is_saved_and_the_page_comes_back_to_it(
+    served: Served, browsers: Callable[..., Browser]
+) -> None:
+    page, _ = open_page(served, browsers(), "phone", script=False)
+    page.goto(served.at("/jobs/talk/lines/es"))
+
+    page.locator("#line-1 textarea").fill("Muy buenos días.")
+    page.locator("#line-1").get_by_role("button", name="Save").click()
+    page.wait_for_url("**/lines/es?show=all&page=1#line-1")
+
+    assert page.locator("#line-1 textarea").input_value() == "Muy buenos días."
+    page.locator("#line-1").get_by_role("button", name="Take back").click()
+    page.get_by_text("Nothing waits to be made anew").wait_for()
 
 
 def test_the_server_says_nothing_of_itself(served: Served) -> None:

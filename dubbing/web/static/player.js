@@ -82,13 +82,13 @@ for (const link of languages) {
 
 // --- lines to listen to ---
 
-for (const link of document.querySelectorAll("[data-seek]")) {
-  link.addEventListener("click", (event) => {
-    event.preventDefault();
-    onceLoaded(() => {
-      video.currentTime = Number(link.dataset.seek);
-      play();
-    });
-    player.scrollIntoView({ block: "start" });
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("[data-seek]");
+  if (!link) return;
+  event.preventDefault();
+  onceLoaded(() => {
+    video.currentTime = Number(link.dataset.seek);
+    play();
   });
-}
+  player.scrollIntoView({ block: "start" });
+});
