@@ -162,7 +162,7 @@ def exact(answer: Any) -> Any:
 
 def assert_same(answers: Any, others: Any, deterministic: bool) -> None:
     """Byte for byte; of an engine that says it is not so strict, up to the last bits of a sample (rounding in batches)."""
-    if deterministic:
+    if deterministic or not all(isinstance(answer, Speech) for answer in answers):
         assert list(map(exact, answers)) == list(map(exact, others))
         return
     for one, other in zip(answers, others, strict=True):

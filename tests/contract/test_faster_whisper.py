@@ -234,7 +234,8 @@ def test_the_version_changes_with_the_weights_and_with_the_width_of_the_search(
 
     other = tmp_path / "other"
     shutil.copytree(models_home / "faster-whisper-small", other)
-    record = {"files": {"model.bin": {"size": (other / "model.bin").stat().st_size, "sha256": "0" * 64}}}
+    files = {"model.bin": {"size": (other / "model.bin").stat().st_size, "sha256": "0" * 64}}
+    record = {"repo": "a/b", "revision": "", "files": files}
     (other / "files.json").write_text(json.dumps(record))
     assert len({version(), version(beam_size=1), version(path=str(other))}) == 3
     assert version(threads=1, max_batch=2) == version()
