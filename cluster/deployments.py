@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dubbing import errors
+from dubbing import errors, queue_errors  # noqa: F401 - the second so that its errors are known by name
 from dubbing.engines import registry
 from dubbing.engines.base import EngineInfo, Probed
 from dubbing.engines.batching import BatchStats, MicroBatcher
@@ -53,8 +53,7 @@ def load_error(status_message: str) -> DubbingError | None:
     if (found := _MARK.search(status_message)) is None:
         return None
     told = json.loads(found[1])
-    kind = getattr(errors, told["class"], DubbingError)
-    return kind(**told["facts"])
+    return errors.named(told["class"])(**told["facts"])
 
 
 _PROBE = object()

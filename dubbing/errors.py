@@ -56,6 +56,11 @@ def retold(told: Mapping[str, Any]) -> DubbingError:
     return error
 
 
+def named(name: str) -> type[DubbingError]:
+    """The class of that name among those that were imported; DubbingError when there is none."""
+    return next((kind for kind in _below(DubbingError) if kind.__name__ == name), DubbingError)
+
+
 def _below(kind: type[DubbingError]) -> Iterator[type[DubbingError]]:
     for child in kind.__subclasses__():
         yield child
