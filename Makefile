@@ -4,7 +4,7 @@ VIDEO ?=
 # by environment, so that spaces and quotes in file names arrive unharmed
 export TO VIDEO
 
-.PHONY: help demo web test check chaos lint format types layers documents names tests bench docs lock clean
+.PHONY: help demo web test check chaos lint format types layers documents names tests tests-on-ray tests-beside bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,12 +38,17 @@ documents:
 	.venv/bin/python scripts/make_docs.py --check
 names:
 	.venv/bin/python scripts/verify_no_anime_or_versions.py
+# two halves at once: what waits for Ray leaves a core to what does not
 tests:
-	.venv/bin/python -m pytest
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target tests-on-ray tests-beside
+tests-on-ray:
+	.venv/bin/python -m pytest tests/cluster tests/e2e
+tests-beside:
+	.venv/bin/python -m pytest --ignore tests/cluster --ignore tests/e2e tests
 
 chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills, nodes that die
 	@scripts/setup.sh test
-	DUBBING_TEST_CHAOS=1 .venv/bin/python -m pytest -s --timeout 3600 tests/queue tests/cluster/test_nodes.py
+	DUBBING_TEST_CHAOS=1 .venv/bin/python -m pytest -s --timeout 3600 tests/queue tests/cluster/test_nodes.py tests/cluster/test_scaling.py
 
 bench: ## run the benchmarks of scripts/bench, one after the other
 	@scripts/setup.sh run

@@ -20,7 +20,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST_S = 900
 END_S = 60
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(LONGEST_S + 2 * END_S)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(LONGEST_S + 2 * END_S),
+    pytest.mark.skipif(
+        os.environ.get("DUBBING_TEST_CHAOS") != "1", reason="measures for minutes; `make chaos` runs it"
+    ),
+]
 
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
