@@ -96,6 +96,15 @@ class QueueMachine(RuleBasedStateMachine):
     def claim(self, pool: str, count: int, ttl: int) -> None:
         self.ask("claim", pool, count, owner="d1", ttl_ms=ttl)
 
+    @rule(pool=pools, again=st.booleans())
+    def claim_and_end(self, pool: str, again: bool) -> None:
+        self.ask("claim", pool, 1, owner="d1", ttl_ms=4_000)
+        job_id, token = self.some_job(1, "leased")
+        if again:
+            self.ask("requeue", job_id, token, epoch=token, run_at_ms=0)
+        else:
+            self.ask("release", [(job_id, token)])
+
     @rule(pool=pools, ms=st.sampled_from([0, 1_500]))
     def claim_one_and_look_again_later(self, pool: str, ms: int) -> None:
         self.ask("claim", pool, 1, owner="d2", ttl_ms=1_000)

@@ -233,11 +233,12 @@ def test_a_worker_that_does_not_want_to_end_is_killed_in_bounded_time() -> None:
 
 
 def test_serve_ends_when_the_pipe_of_its_starter_ends(tmp_path: Path) -> None:
-    """The order of the end is `dub serve`'s own; a wrong database keeps Ray out of it."""
+    """The order of the end is `dub serve`'s own, which SIGTERM begins; it must come however the starter went."""
     code = (
-        "import asyncio, sys; from dubbing.queue_commands import _stop_at_end\n"
-        "async def main():\n    stop = asyncio.Event(); await _stop_at_end(sys.stdin, stop); print('in', flush=True)\n"
-        "    await stop.wait()\nasyncio.run(main())"
+        "import signal, sys, threading; from dubbing.queue_commands import _end_with_input\n"
+        "asked = threading.Event(); signal.signal(signal.SIGTERM, lambda *_: asked.set())\n"
+        "threading.Thread(target=_end_with_input, daemon=True).start(); print('in', flush=True)\n"
+        "while not asked.wait(0.1): pass"
     )
     with subprocess.Popen(
         child(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), cwd=tmp_path
