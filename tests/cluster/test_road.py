@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 from cluster_doubles import SmallJob
 from cluster_support import Cluster, eventually, eventually_async, stats
@@ -154,7 +155,11 @@ def test_a_coordinator_that_is_killed_is_an_error_and_takes_its_ffmpeg_along(clu
 
 def test_a_joined_ray_outlives_the_road(cluster: Cluster) -> None:
     assert cluster.session.folder is not None
-    before = {process.pid for process in processes.of_folder(cluster.session.folder)}
+    # workers that wait for a task come and go as Ray sees fit
+    stays = ("raylet", "gcs_server", "ray::Serve")
+    pids = [process.pid for process in processes.of_folder(cluster.session.folder)]
+    before = {pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).name().startswith(stays)}
+    assert len(before) > 3
     on_the_road(cluster, "translate_all", lambda road: asyncio.sleep(0))
     assert before <= {process.pid for process in processes.of_folder(cluster.session.folder)}
     assert serve.status().applications["engines"].status == "RUNNING"
