@@ -189,12 +189,14 @@ def moment(ms: int | None) -> str:
 
 
 _environment = Environment(
+    extensions=["jinja2.ext.i18n"],
     loader=PackageLoader("dubbing.web"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
 _environment.filters |= {
     "clock": clock,
     "size": size,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from dubbing.web.identity import COOKIE
 from tests.browser import QUIET
@@ -150,16 +150,18 @@ def complaints(page: Page, seen: Seen) -> list[str]:
     return [*seen.errors, *page.evaluate("window.violations")]
 
 
-def until(page: Page, condition: str) -> None:
-    """Wait in the page for a condition; Playwright's own way needs eval, which the pages forbid."""
-    page.evaluate(
-        f"""() => new Promise((done, fail) => {{
-          const end = performance.now() + 30000;
-          const look = () => ({condition}) ? done() : performance.now() > end
-            ? fail(new Error({json.dumps(condition)} + ' never came true')) : setTimeout(look, 20);
-          look();
-        }})"""
-    )
+def until(page: Page, condition: str, within_s: float = 30.0) -> None:
+    """Wait for a condition of the page, which may be on its way to another page; Playwright's own way needs eval,
+    which the pages forbid."""
+    deadline, said = time.monotonic() + within_s, ""
+    while time.monotonic() < deadline:
+        try:
+            if page.evaluate(f"() => Boolean({condition})"):
+                return
+        except Error as error:
+            said = error.message
+        page.wait_for_timeout(20)
+    raise AssertionError(f"{condition} never came true {said}")
 
 
 def time_of(page: Page) -> float:
