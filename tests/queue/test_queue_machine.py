@@ -148,6 +148,14 @@ class QueueMachine(RuleBasedStateMachine):
     def weigh_user(self, value: int | None, user: str) -> None:
         self.ask("configure", "user", user, "weight", value)
 
+    @rule(pool=pools, band=bands, weight=st.sampled_from([1, 4]), cost=st.sampled_from([3, 120]))
+    def take_turns(self, pool: str, band: int, weight: int, cost: int) -> None:
+        self.ask("configure", "user", "ana", "weight", weight)
+        turns = {f"j{n}": Ticket(f"j{n}", ("ana", "ben")[n % 2], pool, band, n, cost=cost) for n in range(20, 28)}
+        self.tickets |= turns
+        self.ask("enqueue", list(turns.values()))
+        self.ask("claim", pool, 5, owner="d1", ttl_ms=4_000)
+
     @rule(value=st.sampled_from([None, None, 1, 3]), what=st.sampled_from(["pool cap", "pool slots", "global cap"]))
     def cap_pool(self, value: int | None, what: str) -> None:
         scope, field = what.split()
