@@ -100,6 +100,7 @@ class QueueMachine(RuleBasedStateMachine):
     def claim_and_end(self, pool: str, again: bool) -> None:
         self.ask("claim", pool, 1, owner="d1", ttl_ms=4_000)
         job_id, token = self.some_job(1, "leased")
+        self.ask("extend", [(job_id, token)], 4_000)
         if again:
             self.ask("requeue", job_id, token, epoch=token, run_at_ms=0)
         else:
@@ -161,11 +162,17 @@ class QueueMachine(RuleBasedStateMachine):
         scope, field = what.split()
         self.ask("configure", scope, "gpu" if scope == "pool" else "", field, value)
 
-    @rule(value=st.sampled_from([None, None, 0, 1]), what=st.sampled_from(["global ", "pool cpu", "user ben"]))
-    def pause(self, value: int | None, what: str) -> None:
+    @rule(
+        value=st.sampled_from([None, 0, 1, 1]),
+        what=st.sampled_from(["global ", "pool cpu", "user ben"]),
+        stays=st.booleans(),
+    )
+    def pause(self, value: int | None, what: str, stays: bool) -> None:
         scope, name = what.split(" ")
         self.ask("configure", scope, name, "paused", value)
         self.ask("claim", "cpu", 1, owner="d1", ttl_ms=4_000)
+        if not stays:
+            self.ask("configure", scope, name, "paused", None)
 
     @rule(ms=st.sampled_from([1, 700, 2_500, AGE_MS]))
     def time_passes(self, ms: int) -> None:
@@ -175,10 +182,11 @@ class QueueMachine(RuleBasedStateMachine):
     def look_for_expired(self, limit: int) -> None:
         self.ask("expired", limit, 1_000)
 
-    @rule(limit=st.integers(1, 5), ms=st.sampled_from([0, AGE_MS, AGE_MS]))
+    @rule(limit=st.sampled_from([1, 2, 2, 3, 5]), ms=st.sampled_from([0, AGE_MS, AGE_MS]))
     def age(self, limit: int, ms: int) -> None:
         self.model.now += ms
-        self.ask("age", limit)
+        while self.ask("age", limit):
+            continue
 
     @rule(ms=st.sampled_from([0, 900, 3_000]), user=users, pool=pools)
     def tick(self, ms: int, user: str, pool: str) -> None:
