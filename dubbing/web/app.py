@@ -31,9 +31,9 @@ from dubbing.web import (
     queue_pages,
     uploads,
 )
-from dubbing.web.catalogues import Interpreter
 from dubbing.web.errors import add_errors
 from dubbing.web.headers import HEADERS
+from dubbing.web.interpreter import Interpreter
 from dubbing.web.office import Office
 from dubbing.web.traffic import Meter
 

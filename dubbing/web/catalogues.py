@@ -1,7 +1,7 @@
 """The language of the pages: English is what the code says, gettext catalogues (`locale/TAG.po`) say the same in others.
 
-Who is answered, and so the language, is known once for each request (`Interpreter`); everything that is written while the
-request is answered, in threads too, follows it. Outside of requests, and to programs, it is English.
+The language is settled once for each request (interpreter.py); everything that is written while the request is answered,
+in threads too, follows it. Outside of requests it is English.
 """
 
 from __future__ import annotations
@@ -18,17 +18,12 @@ from babel import Locale
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dubbing.languages import native_name
 
 FOLDER = Path(__file__).parent / "locale"
 SOURCE = "en"
 """The language of the code."""
-COOKIE = "dub_language"
-"""Holds the tag that was chosen in this browser; it says nothing of who uses it."""
 LANGUAGES = {tag: native_name(tag) for tag in (SOURCE, *sorted(path.stem for path in FOLDER.glob("*.po")))}
 """Every language of the pages by its BCP-47 tag, as its speakers call it."""
 FACT = "fact"
@@ -110,48 +105,3 @@ def speaking(tag: str) -> Iterator[None]:
         yield
     finally:
         _language.reset(before)
-
-
-def chosen(request: Request) -> str:
-    """The language for a request: what was chosen in this browser, else what it asks for, else English."""
-    cookie = request.cookies.get(COOKIE, "")
-    return cookie if cookie in LANGUAGES else preferred(request.headers.get("accept-language", ""))
-
-
-def preferred(header: str) -> str:
-    """The best of LANGUAGES for an Accept-Language header (RFC 9110): by weight, then as listed; a region is no obstacle."""
-    wishes: list[tuple[float, str]] = []
-    for part in header.split(","):
-        tag, _, weight = part.partition(";")
-        try:
-            wishes.append((-float(weight.strip().removeprefix("q=") or 1), tag.strip().partition("-")[0].lower()))
-        except ValueError:
-            continue  # nobody is refused over a header
-    return next(
-        (tag for weight, tag in sorted(wishes, key=lambda wish: wish[0]) if weight < 0 and tag in LANGUAGES), SOURCE
-    )
-
-
-class Interpreter:
-    """ASGI middleware: settles the language of a request, and says so on every page."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-
-        async def send_with_language(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                if headers.get("content-type", "").startswith("text/html"):
-                    headers["Content-Language"] = language()
-                    headers.add_vary_header("Accept-Language")
-                    headers.add_vary_header("Cookie")
-            await send(message)
-
-        with speaking(chosen(Request(scope))):
-            await self._app(scope, receive, send_with_language)
-        return None

@@ -10,8 +10,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from dubbing.access_errors import BadLoginError, ThrottledError
 from dubbing.errors import DubbingError, UsageError
 from dubbing.web import pages
-from dubbing.web.catalogues import COOKIE, LANGUAGES
+from dubbing.web.catalogues import LANGUAGES
 from dubbing.web.identity import Anyone, address_of, check_origin, drop_session, set_session
+from dubbing.web.interpreter import COOKIE
 from dubbing.web.office import Desk
 
 router = APIRouter(prefix="/ui")

@@ -41,9 +41,9 @@ def problem(error: DubbingError, *, headers: dict[str, str] | None = None) -> JS
     """problem+json of an error: type, title, status, detail, and our code, hint, retryable, stage."""
     facts = {
         "type": f"/docs/errors#{error.code}",
-        "title": error.message,
+        "title": words.message(error),
         "status": error.http_status,
-        "detail": error.advice,
+        "detail": words.advice(error),
         "code": error.code,
         "retryable": error.retryable,
         "stage": error.facts.get("stage"),
