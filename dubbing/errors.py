@@ -25,8 +25,7 @@ class DubbingError(Exception):
     @property
     def message(self) -> str:
         """The sentence a user reads."""
-        template = (type(self).__doc__ or "").strip().splitlines()[0]
-        return template.format_map(_Facts(self.facts)).rstrip(".")
+        return template_of(type(self)).format_map(_Facts(self.facts)).rstrip(".")
 
     @property
     def advice(self) -> str:
@@ -47,9 +46,19 @@ class _Facts(dict[str, Any]):
         return f"<{key}>"
 
 
+def template_of(kind: type[DubbingError]) -> str:
+    """The message of a class before its facts are filled in."""
+    return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def of_code(code: object) -> type[DubbingError]:
+    """The class of that code among those that were imported; DubbingError when there is none."""
+    return next((kind for kind in _below(DubbingError) if kind.code == code), DubbingError)
+
+
 def retold(told: Mapping[str, Any]) -> DubbingError:
     """The error that `as_dict` told of: same code, words and exit code; its facts are part of its words by now."""
-    kind = next((kind for kind in _below(DubbingError) if kind.code == told.get("code")), DubbingError)
+    kind = of_code(told.get("code"))
     message, hint = (str(told.get(key, "")).replace("{", "{{").replace("}", "}}") for key in ("message", "hint"))
     words = {"__doc__": message, "hint": hint, "retryable": bool(told.get("retryable"))}
     error: DubbingError = type(kind.__name__, (kind,), words)()

@@ -14,6 +14,7 @@ from dubbing.errors import DubbingError, ForbiddenError, UsageError
 from dubbing.passwords import LEAST
 from dubbing.store.access import Scope, digest
 from dubbing.web import pages
+from dubbing.web.catalogues import Words, gettext, noop
 from dubbing.web.identity import Person, Visitor, address_of
 from dubbing.web.office import Desk, Office
 
@@ -21,22 +22,24 @@ router = APIRouter(prefix="/ui/settings")
 PRIVATE = {"Cache-Control": "no-store"}
 """For answers with a secret that is shown once."""
 DAY_MS = 86_400_000
-DAYS = {"30": "30 days", "90": "90 days", "365": "a year", "0": "no end"}
+DAYS = Words({"30": noop("30 days"), "90": noop("90 days"), "365": noop("a year"), "0": noop("no end")})
 """How long an API key can be made to live."""
-SAID = {
-    "password": "Your password is changed, and every other browser is logged out.",
-    "session": "That browser is logged out.",
-    "sessions": "Every other browser is logged out.",
-    "revoked": "The key is revoked.",
-}
+SAID = Words(
+    {
+        "password": noop("Your password is changed, and every other browser is logged out."),
+        "session": noop("That browser is logged out."),
+        "sessions": noop("Every other browser is logged out."),
+        "revoked": noop("The key is revoked."),
+    }
+)
 """What a page says after it was sent back to, by the word in its address."""
 _BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
 _SYSTEMS = (
-    ("iPhone", "an iPhone"),
-    ("iPad", "an iPad"),
+    ("iPhone", noop("an iPhone")),
+    ("iPad", noop("an iPad")),
     ("Android", "Android"),
     ("Windows", "Windows"),
-    ("Mac OS X", "a Mac"),
+    ("Mac OS X", noop("a Mac")),
     ("Linux", "Linux"),
 )
 
@@ -111,8 +114,10 @@ def device(agent: str) -> str:
     browser = next((name for mark, name in _BROWSERS if mark in agent), "")
     system = next((name for mark, name in _SYSTEMS if mark in agent), "")
     if not browser:
-        return re.split(r"[/ (]", agent, maxsplit=1)[0][:40] or "An unknown browser"
-    return f"{browser} on {system}" if system else browser
+        return re.split(r"[/ (]", agent, maxsplit=1)[0][:40] or gettext("An unknown browser")
+    if not system:
+        return browser
+    return gettext("%(browser)s on %(system)s") % {"browser": browser, "system": gettext(system)}
 
 
 def _page(

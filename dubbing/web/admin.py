@@ -16,6 +16,7 @@ from dubbing.queue.base import Field, setting
 from dubbing.store import Store
 from dubbing.web import pages
 from dubbing.web.account import PRIVATE
+from dubbing.web.catalogues import Words, gettext, noop
 from dubbing.web.identity import Admin, Visitor, address_of
 from dubbing.web.office import Desk, Office
 
@@ -24,7 +25,7 @@ PAGE = 100
 MOST = 2**31 - 1
 """What the database keeps of a number."""
 Number = Annotated[str, Form(max_length=12)]
-SAID = {"changed": "The user is changed.", "withdrawn": "The invitation is withdrawn."}
+SAID = Words({"changed": noop("The user is changed."), "withdrawn": noop("The invitation is withdrawn.")})
 
 
 @router.get("")
@@ -48,10 +49,10 @@ def change_user(
     """Set role, quota, cap and weight, and whether the user may log in; empty means the default."""
     try:
         queue: dict[Field, int | None] = {
-            "cap": _number("cap", cap, 0),
-            "weight": _number("weight", weight, 1),
+            "cap": _number(gettext("cap"), cap, 0),
+            "weight": _number(gettext("weight"), weight, 1),
         }
-        quota = _number("quota", quota_mb, 0) or 0
+        quota = _number(gettext("quota"), quota_mb, 0) or 0
         user = desk.store.change_account(visitor.actor, user_id, role=role, disabled=not active, quota_mb=quota)
         for field, value in queue.items():
             desk.intake.configure(visitor.actor, "user", user.id, field, value)
@@ -99,7 +100,10 @@ def audit_page(desk: Desk, visitor: Admin, before: int | None = None) -> HTMLRes
 
 def names(store: Store, visitor: Visitor) -> dict[str, str]:
     """What to call whom, by user id."""
-    return {user.id: user.name for user in store.users(visitor.actor)} | {"command-line": "command line", "": "–"}
+    return {user.id: user.name for user in store.users(visitor.actor)} | {
+        "command-line": gettext("command line"),
+        "": "–",
+    }
 
 
 def qr(link: str) -> Markup:
@@ -112,7 +116,8 @@ def _number(what: str, text: str, least: int) -> int | None:
     if not text.strip():
         return None
     if not text.strip().isdecimal() or not least <= int(text) <= MOST:
-        raise UsageError(detail=f"The {what} must be {least} to {MOST}, or empty for the default, not {text!r}")
+        template = gettext("The %(what)s must be %(least)s to %(most)s, or empty for the default, not '%(text)s'")
+        raise UsageError(detail=template % {"what": what, "least": least, "most": MOST, "text": text})
     return int(text)
 
 

@@ -33,6 +33,7 @@ from dubbing.web import (
 )
 from dubbing.web.errors import add_errors
 from dubbing.web.headers import HEADERS
+from dubbing.web.interpreter import Interpreter
 from dubbing.web.office import Office
 from dubbing.web.traffic import Meter
 
@@ -97,7 +98,7 @@ def guarded(app: ASGIApp, office: Office) -> ASGIApp:
         # a page of another site whose name was made to point here must not read along (DNS rebinding)
         hosts = [*admission.LOOPBACK_HOSTS, "[::1]"]
         app = TrustedHostMiddleware(app, allowed_hosts=hosts, www_redirect=False)
-    return SecureHeaders(admission.Admission(Meter(app, office.traffic), policy))
+    return SecureHeaders(Interpreter(admission.Admission(Meter(app, office.traffic), policy)))
 
 
 class SecureHeaders:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from dubbing.web import words
+from dubbing.web.catalogues import gettext
 from dubbing.web.results import Results
 
 WIDTH = 320.0
@@ -96,20 +98,21 @@ def _strip(lines: Sequence[_Line], at_ms: int, step_ms: int) -> Strip:
     original: list[Span] = []
     dub: list[Span] = []
     for line in lines:
-        original += _span(line.start_ms, line.end_ms, at_ms, step_ms, f"line {line.line}")
+        original += _span(line.start_ms, line.end_ms, at_ms, step_ms, line.line)
         if line.dub_start_ms is not None and line.dub_end_ms is not None:
-            dub += _span(line.dub_start_ms, line.dub_end_ms, at_ms, step_ms, f"line {line.line}", line.problems)
+            dub += _span(line.dub_start_ms, line.dub_end_ms, at_ms, step_ms, line.line, line.problems)
     return Strip(original, dub, list(_ticks(at_ms, step_ms)))
 
 
 def _span(
-    start_ms: int, end_ms: int, at_ms: int, step_ms: int, name: str, problems: Sequence[str] = ()
+    start_ms: int, end_ms: int, at_ms: int, step_ms: int, number: int, problems: Sequence[str] = ()
 ) -> Iterator[Span]:
     low, high = max(start_ms, at_ms), min(end_ms, at_ms + step_ms)
     if low < high:
         scale = WIDTH / step_ms
-        wrong = f": {', '.join(problems)}".replace("_", " ") if problems else ""
-        title = f"{name}, {start_ms / 1000:.1f} to {end_ms / 1000:.1f} s{wrong}"
+        wrong = f": {', '.join(map(words.problem, problems))}" if problems else ""
+        facts = {"number": number, "start": f"{start_ms / 1000:.1f}", "end": f"{end_ms / 1000:.1f}"}
+        title = gettext("line %(number)s, %(start)s to %(end)s s") % facts + wrong
         yield Span(round((low - at_ms) * scale, 2), round(max((high - low) * scale, 0.5), 2), title, bool(problems))
 
 

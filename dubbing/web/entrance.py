@@ -8,12 +8,15 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from dubbing.access_errors import BadLoginError, ThrottledError
-from dubbing.errors import DubbingError
+from dubbing.errors import DubbingError, UsageError
 from dubbing.web import pages
+from dubbing.web.catalogues import LANGUAGES
 from dubbing.web.identity import Anyone, address_of, check_origin, drop_session, set_session
+from dubbing.web.interpreter import COOKIE
 from dubbing.web.office import Desk
 
 router = APIRouter(prefix="/ui")
+YEAR_S = 365 * 86_400
 
 
 @router.get("/login")
@@ -52,6 +55,22 @@ def log_out(request: Request, desk: Desk, visitor: Anyone) -> Response:
     desk.store.close_session(visitor.session)
     answer = RedirectResponse("/ui/login", 303)
     drop_session(request, answer)
+    return answer
+
+
+@router.post("/language")
+def choose_language(
+    request: Request,
+    tag: Annotated[str, Form(max_length=35)] = "",
+    next: Annotated[str, Form(max_length=2000)] = "/ui/jobs",  # noqa: A002
+) -> Response:
+    """Write the pages of this browser in another language, before and after login. Raises UsageError."""
+    check_origin(request)
+    if tag not in LANGUAGES:
+        raise UsageError(detail="The pages are not written in that language")
+    answer = RedirectResponse(_local(next), 303)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(COOKIE, tag, max_age=YEAR_S, path="/", secure=secure, httponly=True, samesite="lax")
     return answer
 
 

@@ -12,9 +12,12 @@ from starlette.exceptions import HTTPException
 
 from dubbing.access_errors import NotLoggedInError, ThrottledError
 from dubbing.errors import DubbingError, NotFoundError, UsageError
-from dubbing.web import pages
+from dubbing.web import pages, words
+from dubbing.web.catalogues import gettext, noop
 
 API = ("/api/", "/v1/")
+METHODS = noop("Method Not Allowed")
+"""What a page says of itself that was asked for in another way than it answers."""
 HTTP_CODES = {status.value: status.name.lower() for status in HTTPStatus}
 
 
@@ -31,16 +34,16 @@ def answer_for(request: Request, error: DubbingError) -> Response:
     if isinstance(error, NotLoggedInError) and request.method in ("GET", "HEAD"):
         path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/ui/login?next={quote(path)}", 303)
-    return _page(error.http_status, error.message, error.advice, headers)
+    return _page(error.http_status, words.message(error), words.advice(error), headers)
 
 
 def problem(error: DubbingError, *, headers: dict[str, str] | None = None) -> JSONResponse:
     """problem+json of an error: type, title, status, detail, and our code, hint, retryable, stage."""
     facts = {
         "type": f"/docs/errors#{error.code}",
-        "title": error.message,
+        "title": words.message(error),
         "status": error.http_status,
-        "detail": error.advice,
+        "detail": words.advice(error),
         "code": error.code,
         "retryable": error.retryable,
         "stage": error.facts.get("stage"),
@@ -71,7 +74,7 @@ def add_errors(app: FastAPI) -> None:
         if is_api(request):
             facts = {"title": str(error.detail), "status": error.status_code, "code": HTTP_CODES[error.status_code]}
             return JSONResponse(facts, error.status_code, headers=headers, media_type="application/problem+json")
-        return _page(error.status_code, str(error.detail), "", headers)
+        return _page(error.status_code, gettext(str(error.detail)), "", headers)
 
     @app.exception_handler(Exception)
     def defect(request: Request, error: Exception) -> Response:
@@ -79,7 +82,9 @@ def add_errors(app: FastAPI) -> None:
         hidden = DubbingError(detail=type(error).__name__)
         if is_api(request):
             return problem(hidden)
-        return _page(500, hidden.message, "The terminal that dubbing-web runs in holds the details.", {})
+        return _page(
+            500, words.message(hidden), gettext("The terminal that dubbing-web runs in holds the details."), {}
+        )
 
 
 def _page(status: int, message: str, advice: str, headers: dict[str, str]) -> HTMLResponse:

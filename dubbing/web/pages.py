@@ -9,55 +9,68 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
+from babel import Locale
+from babel.dates import format_date
+from babel.numbers import format_decimal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dubbing import __version__
 from dubbing.errors import NotFoundError
 from dubbing.jobs import TERMINAL, Job, State
 from dubbing.languages import native_name
+from dubbing.web import words
+from dubbing.web.catalogues import LANGUAGES, Words, gettext, language, ngettext, noop, pgettext
 from dubbing.web.charts import Timeline, timeline
 from dubbing.web.report import Bar, Target, bars
 from dubbing.web.results import File, Results
 
 LOG_LINES = 200
 LOG_BYTES = 256 * 1024
-STATES = {
-    "queued": "Waiting",
-    "running": "Running",
-    "paused": "Paused",
-    "done": "Done",
-    "done_with_warnings": "Done, with warnings",
-    "failed": "Failed",
-    "cancelled": "Cancelled",
-}
-PEOPLE = {
-    "viewer": "viewer, who looks",
-    "user": "user, who makes dubs",
-    "admin": "administrator",
-}
+STATES = Words(
+    {
+        "queued": noop("Waiting"),
+        "running": noop("Running"),
+        "paused": noop("Paused"),
+        "done": noop("Done"),
+        "done_with_warnings": noop("Done, with warnings"),
+        "failed": noop("Failed"),
+        "cancelled": noop("Cancelled"),
+    }
+)
+PEOPLE = Words(
+    {
+        "viewer": noop("viewer, who looks"),
+        "user": noop("user, who makes dubs"),
+        "admin": noop("administrator"),
+    }
+)
 """What a role means, by its name."""
-KINDS = {
-    "transcribe": "Recognises",
-    "align": "Times the words",
-    "translate": "Translates",
-    "speak": "Speaks",
-    "separate": "Parts speech from background",
-    "diarize": "Tells speakers apart",
-}
-ROLES = {
-    ".mp4": "for phones and browsers",
-    ".m4a": "for phones and browsers",
-    ".mkv": "every language of the latest run, and the original",
-    ".mka": "every language of the latest run, and the original",
-    ".srt": "subtitles",
-    ".vtt": "subtitles of this page",
-    ".log": "what the job said",
-    "report.json": "all of this page's figures, and more",
-    "timeline.json": "where the time went, as a Chrome trace",
-    "peaks.json": "how loud the original is over time",
-    "lines": "every line with its place and its problems",
-    "edits": "lines changed by hand",
-}
+KINDS = Words(
+    {
+        "transcribe": noop("Recognises"),
+        "align": noop("Times the words"),
+        "translate": noop("Translates"),
+        "speak": noop("Speaks"),
+        "separate": noop("Parts speech from background"),
+        "diarize": noop("Tells speakers apart"),
+    }
+)
+ROLES = Words(
+    {
+        ".mp4": noop("for phones and browsers"),
+        ".m4a": noop("for phones and browsers"),
+        ".mkv": noop("every language of the latest run, and the original"),
+        ".mka": noop("every language of the latest run, and the original"),
+        ".srt": noop("subtitles"),
+        ".vtt": noop("subtitles of this page"),
+        ".log": noop("what the job said"),
+        "report.json": noop("all of this page's figures, and more"),
+        "timeline.json": noop("where the time went, as a Chrome trace"),
+        "peaks.json": noop("how loud the original is over time"),
+        "lines": noop("every line with its place and its problems"),
+        "edits": noop("lines changed by hand"),
+    }
+)
 """What a file is for, by suffix, name, or beginning of the name."""
 
 
@@ -143,26 +156,30 @@ def size(count: int) -> str:
     value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while value >= 999.5 and len(units) > 1:
         value, units = value / 1000, units[1:]
-    return f"{value:.1f} {units[0]}" if value < 9.95 and units[0] != "B" else f"{value:.0f} {units[0]}"
+    return f"{number(value, int(value < 9.95 and units[0] != 'B'))} {units[0]}"
 
 
 def number(value: float | None, digits: int = 0) -> str:
     """A measured value with a true minus sign; a dash where there is none (silence has no loudness)."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
+    shown = format_decimal(round(value, digits), "0." + "0" * digits, Locale.parse(language(), sep="-"))
+    return shown.replace("-", "−")
 
 
 def drift(ms: float | None) -> str:
     """How far a line starts from its time."""
     if ms is None:
         return "–"
-    return f"{abs(ms):.0f} ms {'late' if ms > 0 else 'early'}" if round(ms) else "on time"
+    if not round(ms):
+        return gettext("on time")
+    return (gettext("%(ms)s ms late") if ms > 0 else gettext("%(ms)s ms early")) % {"ms": number(abs(ms))}
 
 
 def role(file: File) -> str:
     """What a file is for."""
-    text = ROLES.get(file.path.suffix) or ROLES.get(file.name) or ROLES[file.name.partition(".")[0]]
+    known = (file.path.suffix, file.name, file.name.partition(".")[0])
+    text = ROLES[next(name for name in known if name in ROLES)]
     return f"{native_name(file.tag)}, {text}" if file.tag else text
 
 
@@ -180,12 +197,15 @@ def far(job: Job) -> str:
     """How far a running job is: the stage it is in and its share, such as `speak 40 %`; empty for all others."""
     stages = (job.progress or {}).get("stages", ()) if job.state is State.RUNNING else ()
     now = next((stage for stage in stages if stage["done"] < stage["total"]), None)
-    return f"{now['stage']} {100 * now['done'] // now['total']} %" if now else ""
+    return f"{words.stage(now['stage'])} {100 * now['done'] // now['total']} %" if now else ""
 
 
 def moment(ms: int | None) -> str:
     """A time of the database as people read it, in the server's zone."""
-    return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M") if ms else "–"
+    if not ms:
+        return "–"
+    time = datetime.fromtimestamp(ms / 1000).astimezone()
+    return f"{format_date(time, 'medium', Locale.parse(language(), sep='-'))}, {time:%H:%M}"
 
 
 _environment = Environment(
@@ -196,7 +216,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
+_environment.install_gettext_callables(gettext, ngettext, newstyle=True, pgettext=pgettext)  # type: ignore[attr-defined]
 _environment.filters |= {
     "clock": clock,
     "size": size,
@@ -206,6 +226,11 @@ _environment.filters |= {
     "title": title,
     "moment": moment,
     "far": far,
+    "message": words.message,
+    "advice": words.advice,
+    "stage": words.stage,
+    "problem": words.problem,
+    "action": words.action,
 }
 _environment.globals |= {
     "version": __version__,
@@ -216,4 +241,10 @@ _environment.globals |= {
     "role": role,
     "terminal": TERMINAL,
     "State": State,
+    "language": language,
+    "languages": LANGUAGES,
+    "stages": words.STAGES,
+    "role_names": words.ROLES,
+    "qualities": words.QUALITIES,
+    "conditions": words.CONDITIONS,
 }

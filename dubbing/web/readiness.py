@@ -12,6 +12,8 @@ from typing import Literal
 
 from dubbing.errors import DubbingError
 from dubbing.queue.fallback_local_queue import LocalQueue
+from dubbing.web import words
+from dubbing.web.catalogues import gettext, ngettext
 from dubbing.web.office import Office
 
 NEEDED_MB = 2000
@@ -36,46 +38,59 @@ def examine(desk: Office) -> list[Check]:
 
 
 def _database(desk: Office) -> Iterator[Check]:
+    name = gettext("Database")
     try:
         desk.store.ping()
-        yield Check("Database", "ok", f"{desk.store.name}, schema {desk.store.schema_version()}")
+        facts = {"name": desk.store.name, "schema": desk.store.schema_version()}
+        yield Check(name, "ok", gettext("%(name)s, schema %(schema)s") % facts)
     except DubbingError as error:
-        yield Check("Database", "error", error.message, error.advice)
+        yield Check(name, "error", words.message(error), words.advice(error))
 
 
 def _queue(desk: Office) -> Iterator[Check]:
+    name = gettext("Queue")
     try:
         desk.choice.queue.ping()
         stats = desk.choice.queue.stats()
     except DubbingError as error:
-        yield Check("Queue", "error", error.message, error.advice)
+        yield Check(name, "error", words.message(error), words.advice(error))
         return
-    counts = f"{stats.pending} waiting, {stats.delayed} for later, {stats.leased} running"
-    yield Check("Queue", "ok", f"{desk.choice.reason} It knows {counts}.")
+    counts = {"pending": stats.pending, "delayed": stats.delayed, "leased": stats.leased}
+    known = gettext("It knows %(pending)s waiting, %(delayed)s for later, %(leased)s running.") % counts
+    yield Check(name, "ok", f"{desk.choice.reason} {known}")
     for warning in desk.choice.warnings:
-        yield Check("Queue", "warning", warning, "docs/queue.md says what Redis must be like.")
+        yield Check(name, "warning", warning, gettext("docs/queue.md says what Redis must be like."))
 
 
 def _dispatcher(desk: Office) -> Iterator[Check]:
     """Who runs the jobs. A lock says so of the SQLite queue, running jobs' leases of any."""
-    charge, now = desk.store.in_charge(), desk.store.clock_ms()
+    charge, now, name = desk.store.in_charge(), desk.store.clock_ms(), gettext("Dispatcher")
     leases = [job.lease_until_ms for job in desk.store.running()]
     held = _holder(desk.choice.queue) if isinstance(desk.choice.queue, LocalQueue) else None
     overdue = [lease for lease in leases if lease < now]
-    start = "Start `dub serve`; `dubbing-web` without --pages-only does that too."
+    start = gettext("Start `dub serve`; `dubbing-web` without --pages-only does that too.")
+    facts: dict[str, object] = {"holder": charge.holder}
     if not charge.holder:
-        yield Check("Dispatcher", "warning", "none has run yet, so no job starts", start)
+        yield Check(name, "warning", gettext("none has run yet, so no job starts"), start)
     elif held is not None and not held[1]:
-        yield Check("Dispatcher", "error", f"{held[0]} has ended, so no job starts", start)
+        yield Check(name, "error", gettext("%(holder)s has ended, so no job starts") % {"holder": held[0]}, start)
     elif overdue:
-        detail = f"{len(overdue)} running jobs were not renewed in time, the worst for {(now - min(overdue)) // 1000} s"
-        yield Check("Dispatcher", "error", f"{charge.holder}: {detail}", start)
+        facts |= {"count": len(overdue), "seconds": (now - min(overdue)) // 1000}
+        detail = gettext("%(holder)s: %(count)s running jobs were not renewed in time, the worst for %(seconds)s s")
+        yield Check(name, "error", detail % facts, start)
     elif leases:
-        rest = (min(leases) - now) // 1000
-        yield Check("Dispatcher", "ok", f"{charge.holder} keeps {len(leases)} jobs running, for {rest} s more at least")
+        facts |= {"count": len(leases), "seconds": (min(leases) - now) // 1000}
+        detail = ngettext(
+            "%(holder)s keeps %(count)s job running, for %(seconds)s s more at least",
+            "%(holder)s keeps %(count)s jobs running, for %(seconds)s s more at least",
+            len(leases),
+        )
+        yield Check(name, "ok", detail % facts)
+    elif held:
+        yield Check(name, "ok", gettext("%(holder)s is alive") % facts)
     else:
-        known = "is alive" if held else "was the last in charge; nothing runs that would tell whether it still is"
-        yield Check("Dispatcher", "ok", f"{charge.holder} {known}")
+        detail = gettext("%(holder)s was the last in charge; nothing runs that would tell whether it still is")
+        yield Check(name, "ok", detail % facts)
 
 
 def _holder(queue: LocalQueue) -> tuple[str, bool] | None:
@@ -96,12 +111,14 @@ def _holder(queue: LocalQueue) -> tuple[str, bool] | None:
 
 
 def _disk(desk: Office) -> Iterator[Check]:
-    for name, folder in (("Results", desk.settings.output_dir), ("State", desk.settings.state)):
+    for name, folder in ((gettext("Results"), desk.settings.output_dir), (gettext("State"), desk.settings.state)):
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         if not os.access(existing, os.W_OK):
-            yield Check(name, "error", f"{folder} cannot be written", "Give it to the user that runs the server.")
+            fix = gettext("Give it to the user that runs the server.")
+            yield Check(name, "error", gettext("%(folder)s cannot be written") % {"folder": folder}, fix)
             continue
         free = shutil.disk_usage(existing).free // 2**20
         low = free < NEEDED_MB
-        fix = "Delete dubs that nobody needs, or set DUBBING_OUTPUT_DIR." if low else ""
-        yield Check(name, "warning" if low else "ok", f"{folder}, {free} MB free", fix)
+        fix = gettext("Delete dubs that nobody needs, or set DUBBING_OUTPUT_DIR.") if low else ""
+        detail = gettext("%(folder)s, %(free)s MB free") % {"folder": folder, "free": free}
+        yield Check(name, "warning" if low else "ok", detail, fix)

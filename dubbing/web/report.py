@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dubbing.web.catalogues import gettext
+
 _BIN = re.compile(r"(?:<(?P<below>[\d.]+)|>=(?P<above>[\d.]+)|(?P<low>[\d.]+)-(?P<high>[\d.]+))")
 
 
@@ -142,7 +144,7 @@ def bars(histogram: dict[str, int]) -> list[Bar]:
 
 def _edge(match: re.Match[str]) -> tuple[float, str]:
     if match["below"]:
-        return 0.0, f"under {match['below']}"
+        return 0.0, gettext("under %(rate)s") % {"rate": match["below"]}
     if match["above"]:
-        return float(match["above"]), f"{match['above']} and over"
-    return float(match["low"]), f"{match['low']} to {match['high']}"
+        return float(match["above"]), gettext("%(rate)s and over") % {"rate": match["above"]}
+    return float(match["low"]), gettext("%(low)s to %(high)s") % {"low": match["low"], "high": match["high"]}

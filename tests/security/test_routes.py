@@ -15,7 +15,7 @@ from tests.web.conftest import line_result, make_job, report_of, write_lines
 from tests.web.site import Client, Site
 
 OPEN = {
-    "GET /", "GET /livez", "HEAD /livez", "GET /ui/login", "POST /ui/login", "GET /ui/setup/{secret}",
+    "GET /", "GET /livez", "HEAD /livez", "GET /ui/login", "POST /ui/login", "POST /ui/language", "GET /ui/setup/{secret}",
     "POST /ui/setup/{secret}", "GET /ui/invite/{secret}", "POST /ui/invite/{secret}",
     "GET /readyz", "HEAD /readyz", "GET /metrics",
 }  # fmt: skip

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
 
+import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+from dubbing.web import interpreter
 from dubbing.web.identity import COOKIE
 from tests.browser import QUIET
 from tests.web.conftest import environment, line_result, make_job, report_of
@@ -60,6 +62,16 @@ FAINT = """
   return {texts: contrasts.length, faint: contrasts.filter(([contrast]) => contrast < 4.5)};
 })()
 """
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
+# every rule of WCAG 2.0 and 2.1 at A and AA, and what else its makers advise
+UNFIT = """
+async () => {
+  const rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'];
+  const found = await axe.run(document, {runOnly: rules, resultTypes: ['violations']});
+  return [found.passes.length, found.violations.map((v) => `${v.id} (${v.help}): ${v.nodes.map((n) => n.html).join(' ')}`)];
+}
+"""
+INVITE = "an-invitation-that-everybody-may-look-at"
 
 
 @dataclass
@@ -103,6 +115,7 @@ def served(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             address = process.stdout.readline().split()[1].rstrip("/")
             for name in (LONG_NAME, "interview", "talk"):
                 site.id_of(name)
+            site.office.store.add_invite(INVITE, "viewer", by=site.user("root", "admin").actor)
             yield Served(address, site, site.session())
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=10) == 0
@@ -128,7 +141,9 @@ def browsers(require_program: Callable[..., str]) -> Iterator[Callable[..., Brow
             browser.close()
 
 
-def open_page(served: Served, browser: Browser, size: str, script: bool = True) -> tuple[Page, Seen]:
+def open_page(
+    served: Served, browser: Browser, size: str, script: bool = True, known: bool = True
+) -> tuple[Page, Seen]:
     width, height = SIZES[size]
     context = browser.new_context(
         viewport={"width": width, "height": height},
@@ -136,7 +151,8 @@ def open_page(served: Served, browser: Browser, size: str, script: bool = True) 
         java_script_enabled=script,
     )
     context.set_default_timeout(30_000)
-    context.add_cookies([{"name": COOKIE, "value": served.cookie, "url": served.address}])
+    if known:
+        context.add_cookies([{"name": COOKIE, "value": served.cookie, "url": served.address}])
     page, seen = context.new_page(), Seen()
     page.add_init_script(VIOLATIONS)
     page.on(
@@ -162,6 +178,15 @@ def until(page: Page, condition: str, within_s: float = 30.0) -> None:
             said = error.message
         page.wait_for_timeout(20)
     raise AssertionError(f"{condition} never came true {said}")
+
+
+def unfit(page: Page) -> list[str]:
+    """What axe-core has against a page with everything unfolded."""
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.evaluate(f"{AXE}; null")
+    passed, found = page.evaluate(UNFIT)
+    assert passed > 10
+    return [f"{violation} at {page.url}, {page.evaluate('innerWidth')} px" for violation in found]
 
 
 def time_of(page: Page) -> float:
@@ -258,6 +283,7 @@ def test_elsewhere_the_page_says_where_the_original_is(served: Served, browsers:
         f"/jobs/{LONG_NAME}",
         "/jobs/interview",
         "/jobs/talk/delete",
+        f"/ui/invite/{INVITE}",
         "/ui/settings?said=password",
         "/ui/admin?said=changed",
         "/ui/admin/queue",
@@ -269,7 +295,7 @@ def test_elsewhere_the_page_says_where_the_original_is(served: Served, browsers:
 def test_every_text_can_be_read_and_every_page_fits_a_phone(
     served: Served, browsers: Callable[..., Browser], path: str, tmp_path: Path
 ) -> None:
-    page, _ = open_page(served, browsers(), "phone")
+    page, _ = open_page(served, browsers(), "phone", known="/login" not in path)
     page.goto(served.at(path))
     grounds = set()
     for scheme in ("light", "dark"):
@@ -284,6 +310,27 @@ def test_every_text_can_be_read_and_every_page_fits_a_phone(
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(SMALL) == []
     assert page.evaluate("window.violations") == []
+    assert unfit(page) == []
+
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert unfit(page) == []
+
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.context.add_cookies([{"name": interpreter.COOKIE, "value": "es", "url": served.address}])
+    page.reload()
+    page.screenshot(path=tmp_path / "es.png", full_page=True)
+    assert page.evaluate("document.documentElement.lang") == "es"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate(SMALL) == []
+    assert unfit(page) == []
+
+
+def test_what_is_unfit_would_be_found(served: Served, browsers: Callable[..., Browser]) -> None:
+    page, _ = open_page(served, browsers(), "phone")
+    page.goto(served.at("/ui/settings"))
+    page.evaluate("document.querySelector('h1').outerHTML = '<img src=/static/icon.svg><h4 style=color:#999>Faint</h4>'")
+
+    assert {violation.split()[0] for violation in unfit(page)} >= {"image-alt", "color-contrast"}
 
 
 def test_an_invitation_is_shown_as_a_link_and_a_code_and_nothing_is_refused(
@@ -305,6 +352,7 @@ def test_an_invitation_is_shown_as_a_link_and_a_code_and_nothing_is_refused(
     assert "/ui/invite/" in page.locator("code").inner_text()
     page.screenshot(path=tmp_path / "invited.png", full_page=True)
     assert page.evaluate(FAINT)["faint"] == []
+    assert unfit(page) == []
     assert complaints(page, seen) == []
 
 

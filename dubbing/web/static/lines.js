@@ -3,6 +3,7 @@
 
 const strip = document.getElementById("strip");
 const editor = document.querySelector(".editor");
+const sentences = editor && JSON.parse(editor.dataset.words);
 
 // --- one thing is heard at a time ---
 
@@ -35,7 +36,7 @@ function show(page, form) {
   const open = line.querySelector("details").open;
   line.replaceWith(fresh);
   fresh.querySelector("details").open = open;
-  say(fresh.querySelector("form.line"), "Saved.", false);
+  say(fresh.querySelector("form.line"), sentences.saved, false);
   fresh.querySelector("button[value=save]").focus();
   draw();
 }
@@ -43,7 +44,7 @@ function show(page, form) {
 async function save(form, button) {
   const body = new URLSearchParams(new FormData(form));
   body.set("action", button ? button.value : "save");
-  say(form, "Saving …", false);
+  say(form, sentences.saving, false);
   try {
     // the buttons are named "action", which hides the property of that name
     const answer = await fetch(form.getAttribute("action"), { method: "POST", body });
@@ -51,7 +52,7 @@ async function save(form, button) {
     if (answer.ok) show(page, form);
     else say(form, words(page), true);
   } catch {
-    say(form, "The server does not answer; nothing was saved.", true);
+    say(form, sentences.silent, true);
   }
 }
 

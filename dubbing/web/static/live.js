@@ -8,6 +8,7 @@
   const list = document.getElementById("list");
   const page = document.getElementById("live");
   const said = document.getElementById("said");
+  const stages = list ? JSON.parse(list.dataset.stages) : {};
   let source = null;
   let timer = null;
   let replaced = false;
@@ -103,7 +104,7 @@
 
   function far(job) {
     const stage = job.state === "running" && job.progress.find((one) => one.done < one.total);
-    return stage ? `${stage.stage} ${Math.floor((100 * stage.done) / stage.total)} %` : "";
+    return stage ? `${stages[stage.stage] || stage.stage} ${Math.floor((100 * stage.done) / stage.total)} %` : "";
   }
 
   // --- what comes in ---

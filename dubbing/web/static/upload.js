@@ -16,9 +16,14 @@ const button = document.getElementById("send");
 const waiting = document.getElementById("waiting");
 const trouble = document.getElementById("trouble");
 const translations = document.getElementById("translations");
+const sentences = JSON.parse(form.dataset.words);
 const uploads = new Set();
 let phase = "choosing"; // then "waiting" for the uploads, then "sending"
 let key = "";
+
+function sentence(name, facts) {
+  return sentences[name].replace(/\{(\w+)\}/g, (_, fact) => facts[fact]);
+}
 
 // --- what the browser remembers: fingerprint -> address, name ---
 
@@ -41,7 +46,7 @@ function remembered() {
 
 class Refusal extends Error {
   constructor(status, facts) {
-    super(facts.title || (status ? `The server answered ${status}.` : "The connection was lost."));
+    super(facts.title || (status ? sentence("answered", { status }) : sentences.lost));
     this.status = status;
     this.hint = facts.detail || "";
   }
@@ -87,8 +92,13 @@ function base64(text) {
 
 // --- one file ---
 
+function number(value, digits) {
+  const exact = { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: false };
+  return value.toLocaleString(document.documentElement.lang, exact);
+}
+
 function size(count) {
-  return count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : count < 1e9 ? `${(count / 1e6).toFixed(1)} MB` : `${(count / 1e9).toFixed(2)} GB`;
+  return count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : count < 1e9 ? `${number(count / 1e6, 1)} MB` : `${number(count / 1e9, 2)} GB`;
 }
 
 function element(name, className, text) {
@@ -113,8 +123,8 @@ class Upload {
     this.bar.max = file.size;
     this.bar.setAttribute("aria-label", file.name);
     this.how = element("span", "how");
-    this.pauseButton = element("button", "", "Pause");
-    this.removeButton = element("button", "", "Remove");
+    this.pauseButton = element("button", "", sentences.pause);
+    this.removeButton = element("button", "", sentences.remove);
     for (const one of [this.pauseButton, this.removeButton]) one.type = "button";
     this.pauseButton.addEventListener("click", () => (this.state === "going" ? this.pause() : this.go()));
     this.removeButton.addEventListener("click", () => this.remove());
@@ -134,7 +144,7 @@ class Upload {
   show(offset) {
     const percent = Math.floor((100 * offset) / this.file.size);
     this.bar.value = offset;
-    this.how.textContent = `${percent} % of ${size(this.file.size)}`;
+    this.how.textContent = sentence("share", { percent, size: size(this.file.size) });
     if (percent - this.told >= TELL_EVERY) {
       this.told = percent - (percent % TELL_EVERY);
       tell(`${this.file.name}: ${this.told} %`);
@@ -145,7 +155,7 @@ class Upload {
     this.state = state;
     this.row.dataset.state = state;
     this.pauseButton.hidden = state === "done";
-    this.pauseButton.textContent = state === "going" ? "Pause" : state === "failed" ? "Try again" : "Go on";
+    this.pauseButton.textContent = state === "going" ? sentences.pause : state === "failed" ? sentences.again : sentences.resume;
     this.how.classList.toggle("bad", state === "failed");
     if (text) {
       this.how.textContent = text;
@@ -163,10 +173,10 @@ class Upload {
       try {
         await this.find();
         while (live() && this.offset < this.file.size) await this.piece(live);
-        if (live()) this.become("done", `${size(this.file.size)}, all here`);
+        if (live()) this.become("done", sentence("whole", { size: size(this.file.size) }));
       } catch (error) {
         if (!live()) return;
-        if (!(error instanceof Refusal)) return this.become("failed", `The file cannot be read: ${error.message}`);
+        if (!(error instanceof Refusal)) return this.become("failed", sentence("unreadable", { reason: error.message }));
         if (error.status === 404) localStorage.removeItem(this.mark);
         else if (!AGAIN.has(error.status)) return this.become("failed", `${error.message}. ${error.hint}`);
         this.address = "";
@@ -212,8 +222,8 @@ class Upload {
   async waitForNextTry(error) {
     const wait = Math.min(LONGEST_WAIT_MS, 500 * 2 ** this.tries);
     this.tries += 1;
-    this.how.textContent = `${error.message} Trying again…`;
-    if (this.tries === 2) tell(`${this.file.name}: ${error.message} Trying again.`);
+    this.how.textContent = `${error.message} ${sentences.retrying}`;
+    if (this.tries === 2) tell(`${this.file.name}: ${error.message} ${sentences.retrying}`);
     await new Promise((done) => {
       this.wake = done;
       setTimeout(done, wait);
@@ -222,7 +232,7 @@ class Upload {
   }
 
   pause() {
-    this.become("paused", "Paused");
+    this.become("paused", sentences.paused);
     this.request?.abort();
     this.wake?.();
   }
@@ -235,7 +245,7 @@ class Upload {
     uploads.delete(this);
     this.row.remove();
     localStorage.removeItem(this.mark);
-    tell(`${this.file.name}: removed`);
+    tell(`${this.file.name}: ${sentences.removed}`);
     key = newKey();
     look();
     if (address) await ask("DELETE", address, { "Tus-Resumable": "1.0.0" }).catch(() => {}); // it ends by itself
@@ -251,7 +261,7 @@ function tell(text) {
 function add(files) {
   for (const file of files) {
     if ([...uploads].some((one) => one.mark === markOf(file))) continue;
-    if (file.size === 0) complain({ message: `The file ${file.name} is empty.`, hint: "Choose another." });
+    if (file.size === 0) complain({ message: sentence("empty", { name: file.name }), hint: sentences.another });
     else new Upload(file).go();
   }
   key = newKey();
@@ -263,7 +273,7 @@ function showUnfinished() {
   const names = remembered().filter(([mark]) => !chosen.has(mark)).map(([, facts]) => facts.name);
   const hint = document.getElementById("unfinished");
   hint.hidden = names.length === 0;
-  hint.textContent = `Not finished: ${names.join(", ")}. Choose the same file again to go on.`;
+  hint.textContent = sentence("unfinished", { names: names.join(", ") });
 }
 
 picker.addEventListener("change", () => {
@@ -302,7 +312,7 @@ function offerTranslations() {
     if ([...translations.children].some((row) => row.dataset.tag === tag)) continue;
     const row = element("div");
     row.dataset.tag = tag;
-    const label = element("label", "", `Translation: ${name}`);
+    const label = element("label", "", sentence("translation", { language: name }));
     const input = element("input");
     Object.assign(input, { type: "file", name: `translation:${tag}`, id: `translation-${tag}`, accept: ".srt,.vtt,.ass" });
     label.htmlFor = input.id;
@@ -319,10 +329,10 @@ function look() {
   if (phase === "waiting" && (all.length === 0 || open.some((one) => one.state !== "going"))) phase = "choosing";
   if (phase === "waiting" && open.length === 0) send();
   button.disabled = all.length === 0 || phase !== "choosing";
-  if (all.length === 0) waiting.textContent = "Choose a video first.";
-  else if (phase === "waiting") waiting.textContent = "The dub starts as soon as everything is here.";
-  else if (phase === "sending") waiting.textContent = "Starting…";
-  else waiting.textContent = targets().length ? "" : "Choose a language to dub into.";
+  if (all.length === 0) waiting.textContent = sentences.choose;
+  else if (phase === "waiting") waiting.textContent = sentences.soon;
+  else if (phase === "sending") waiting.textContent = sentences.starting;
+  else waiting.textContent = targets().length ? "" : sentences.target;
 }
 
 function complain(error) {
@@ -357,7 +367,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   trouble.hidden = true;
   if (uploads.size === 0 || phase !== "choosing") return;
-  if (targets().length === 0) return complain({ message: "Choose a language to dub into.", hint: "" });
+  if (targets().length === 0) return complain({ message: sentences.target, hint: "" });
   phase = "waiting";
   look();
 });
