@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -48,11 +49,10 @@ class Site:
 
     def open(self) -> None:
         self.town = Town(nodes=2, slots=SLOTS)
-        try:
+        with contextlib.ExitStack() as unless_open:
+            unless_open.callback(self.town.close)
             self.served, told = begin(self.folder, {"RAY_ADDRESS": self.town.address})
-        except BaseException:
-            self.town.close()
-            raise
+            unless_open.pop_all()
         assert f"ready, {2 * SLOTS} jobs at once" in told
 
     def close(self) -> None:
