@@ -221,15 +221,9 @@ def test_a_start_broken_off_leaves_nothing_behind_but_the_logs_of_its_failure(pl
     assert "gcs_server.out" in [path.name for path in Path(told["logs"]).iterdir()]
 
 
-def test_what_a_killed_process_left_in_the_temp_folder_is_swept_at_the_next_start(cluster: Cluster) -> None:
-    dead = subprocess.Popen(["true"])
-    dead.wait()
+def test_the_private_ray_lies_in_a_folder_that_says_whose_it_is(cluster: Cluster) -> None:
     assert cluster.session.folder is not None
-    left = cluster.session.folder.parent / f"{local.PREFIX}{dead.pid}-abcdefgh"
-    left.mkdir()
-    local.sweep(cluster.session.folder.parent)
-    assert not left.exists()
-    assert cluster.session.folder.exists()
+    assert cluster.session.folder.name.startswith(f"dub-ray-{os.getpid()}-")
 
 
 def test_ray_imported_too_early_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -26,6 +27,16 @@ T = TypeVar("T")
 FFMPEG_GONE_S = 3.0
 ENGINE_FREE_S = 2.0
 TRANSLATE = {"translate": "fake-translate"}
+STAY = (
+    "gcs_server",
+    "raylet",
+    "monitor.py",
+    "log_monitor.py",
+    "ray::DashboardAgent",
+    "ray::RuntimeEnvAgent",
+    "ray::Serve",
+)
+"""What a Ray is made of; workers that wait for a task, and what engines start, come and go as they see fit."""
 
 
 def on_the_road(cluster: Cluster, entry: str, work: Callable[[RayRoad], Awaitable[T]]) -> T:
@@ -41,6 +52,17 @@ def started(folder: Path) -> list[tuple[int, int]]:
     pids = folder / "pids"
     lines = pids.read_text().splitlines() if pids.exists() else []
     return [(int(worker), int(ffmpeg)) for worker, ffmpeg in (line.split() for line in lines)]
+
+
+def programs(folder: Path) -> dict[int, str]:
+    """What runs of a private Ray: pid -> the script of a Python process that has not named itself, else its name."""
+    found = {}
+    for one in processes.of_folder(folder):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(one.pid)
+            scripts = [Path(part).name for part in process.cmdline() if part.endswith(".py")]
+            found[one.pid] = scripts[0] if scripts else process.name()
+    return found
 
 
 def runs(pid: int) -> bool:
@@ -155,11 +177,9 @@ def test_a_coordinator_that_is_killed_is_an_error_and_takes_its_ffmpeg_along(clu
 
 def test_a_joined_ray_outlives_the_road(cluster: Cluster) -> None:
     assert cluster.session.folder is not None
-    # workers that wait for a task come and go as Ray sees fit
-    stays = ("raylet", "gcs_server", "ray::Serve")
-    pids = [process.pid for process in processes.of_folder(cluster.session.folder)]
-    before = {pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).name().startswith(stays)}
-    assert len(before) > 3
+    before = {pid: name for pid, name in programs(cluster.session.folder).items() if name.startswith(STAY)}
+    assert {stay for stay in STAY if any(name.startswith(stay) for name in before.values())} == set(STAY)
     on_the_road(cluster, "translate_all", lambda road: asyncio.sleep(0))
-    assert before <= {process.pid for process in processes.of_folder(cluster.session.folder)}
+    after = programs(cluster.session.folder)
+    assert {pid: name for pid, name in before.items() if pid not in after} == {}
     assert serve.status().applications["engines"].status == "RUNNING"
