@@ -131,7 +131,7 @@ class RaySession:
         processes.end(mine, END_S)
         kept = None
         if self.folder is not None:
-            # a worker that the raylet was about to start is nobody's child by now
+            # a worker that began after the look at `mine` is nobody's child by now
             processes.end(processes.of_ray_in(self.folder), 0)
             kept = _keep_logs(self.folder, keep_logs) if keep_logs else None
             shutil.rmtree(self.folder, ignore_errors=True)
