@@ -182,30 +182,21 @@ class RaySession:
             os.environ[key] = value
 
     def _init_private(self) -> None:
-        import ray  # noqa: PLC0415
-
-        try:
-            ray.init(
-                address="local",
-                num_cpus=(os.cpu_count() or 1) + SPARE_CPUS,
-                resources={"job_slot": JOB_SLOTS},
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=str(self.folder),
-            )
-        except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ClusterError(detail=f"the private Ray did not start: {_one_line(error)}") from error
+        _init_ray(
+            "the private Ray did not start",
+            address="local",
+            num_cpus=(os.cpu_count() or 1) + SPARE_CPUS,
+            resources={"job_slot": JOB_SLOTS},
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(self.folder),
+        )
 
     def _join(self, address: str) -> None:
         import ray  # noqa: PLC0415
 
         _check_reachable(address)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ClusterError(detail=f"Ray at {address} refused us: {_one_line(error)}") from error
+        _init_ray(f"Ray at {address} refused us", address=address)
         self._connected = True
         if not ray.cluster_resources().get("job_slot"):
             raise ClusterError(detail=f"no node of the Ray at {address} has the resource job_slot")
@@ -217,6 +208,15 @@ class RaySession:
             yield
         finally:
             self.timings[step] = round(time.perf_counter() - start, 3)
+
+
+def _init_ray(failure: str, **options: Any) -> None:
+    import ray  # noqa: PLC0415
+
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:  # a node that takes more than 30 s to start is a bare Exception of Ray's
+        raise ClusterError(detail=f"{failure}: {_one_line(error)}") from error
 
 
 def _check_reachable(address: str) -> None:

@@ -20,6 +20,7 @@ BORDERS = {
     "dubbing/pipeline.py": "the stage border: whatever escapes a stage reaches the user as an error with a code",
     "dubbing/cli.py": "the command's border",
     "dubbing/engines/registry.py": "loading somebody else's engine may raise anything",
+    "cluster/local.py": "ray.init raises bare exceptions, as of a node that starts slowly on a busy machine",
     "cluster/clients.py": "a replica may answer with any exception of any library",
 }
 """Modules that may catch everything, once each. What only cleans up is a `finally` or an exit stack."""
