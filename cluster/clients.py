@@ -24,7 +24,7 @@ INFO_TIMEOUT_S = 30.0
 
 
 async def call(handle: DeploymentHandle, *args: Any, timeout_s: float, **kwargs: Any) -> Any:
-    """Call a deployment; on any exit but an answer the replica's work is cancelled too.
+    """Call a deployment; who stops waiting cancels the replica's work too.
 
     Raises what the replica raised, as itself; RayActorError when the replica died or could not be reached;
     asyncio.TimeoutError after `timeout_s`.
@@ -34,7 +34,7 @@ async def call(handle: DeploymentHandle, *args: Any, timeout_s: float, **kwargs:
         return await asyncio.wait_for(response, timeout_s)
     except RayTaskError as error:
         raise error.cause from None
-    except BaseException:
+    except (asyncio.CancelledError, asyncio.TimeoutError):
         # Leaving an await behind does not reach the replica: without this the model would still do the line.
         response.cancel()
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from cluster import folders
 from cluster.clients import deployed_engines, open_engines
 from cluster.http_formats import Heard, pieces
 from dubbing.engines import registry, vad
@@ -147,8 +147,8 @@ class Desk:
 
         spoken = await in_order(one, pieces(text), WINDOW)
         audio, hertz = await asyncio.to_thread(_joined, spoken, speed)
-        with tempfile.TemporaryDirectory(prefix="dub-api-") as folder:
-            return await encode.encode(audio, hertz, form, Path(folder))
+        with folders.temporary(folders.API) as folder:
+            return await encode.encode(audio, hertz, form, folder)
 
     async def _engine(
         self, kind: Kind, model: str | None, source: str | None, target: str | None
@@ -230,10 +230,10 @@ def _joined(spoken: list[Speech], speed: float) -> tuple[Int16Audio, int]:
 @asynccontextmanager
 async def _decoded(upload: IO[bytes], name: str, max_minutes: int) -> AsyncIterator[Path]:
     """The upload's sound as a 16 kHz mono WAV of our own: ffmpeg reads it under the guard, in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="dub-api-") as folder:
+    with folders.temporary(folders.API) as folder:
         # Nothing of a stranger's file name but its ending reaches the disk.
         suffix = Path(name).suffix if Path(name).suffix[1:].isalnum() else ""
-        source, speech = Path(folder) / f"upload{suffix[:8]}", Path(folder) / "speech.wav"
+        source, speech = folder / f"upload{suffix[:8]}", folder / "speech.wav"
         await asyncio.to_thread(_store, upload, source)
         await extract.extract(source, speech=speech, max_minutes=max_minutes)
         yield speech

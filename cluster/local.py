@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster import processes
+from cluster import folders, processes
 from dubbing.config import Settings
 from dubbing.errors import ClusterError, ClusterLostError
 
@@ -38,7 +38,6 @@ END_S = 5.0
 WATCH_S = 1.0
 MISSES = 3
 """So many looks in vain, one after the other, mean that it is gone."""
-PREFIX = "dub-ray-"
 
 _ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -132,6 +131,8 @@ class RaySession:
         processes.end(mine, END_S)
         kept = None
         if self.folder is not None:
+            # a worker that began after the look at `mine` is nobody's child by now
+            processes.end(processes.of_ray_in(self.folder), 0)
             kept = _keep_logs(self.folder, keep_logs) if keep_logs else None
             shutil.rmtree(self.folder, ignore_errors=True)
         for key, value in self._before.items():
@@ -171,8 +172,7 @@ class RaySession:
             )
         # Socket paths may have 107 bytes and Ray's own part of them has 75.
         base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 16 else "/tmp"  # noqa: S108
-        sweep(Path(base))
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
+        self.folder = folders.make(folders.RAY, Path(base))
         token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
         self._set({**_PRIVATE, "RAY_AUTH_TOKEN": token})
 
@@ -182,30 +182,21 @@ class RaySession:
             os.environ[key] = value
 
     def _init_private(self) -> None:
-        import ray  # noqa: PLC0415
-
-        try:
-            ray.init(
-                address="local",
-                num_cpus=(os.cpu_count() or 1) + SPARE_CPUS,
-                resources={"job_slot": JOB_SLOTS},
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=str(self.folder),
-            )
-        except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ClusterError(detail=f"the private Ray did not start: {_one_line(error)}") from error
+        _init_ray(
+            "the private Ray did not start",
+            address="local",
+            num_cpus=(os.cpu_count() or 1) + SPARE_CPUS,
+            resources={"job_slot": JOB_SLOTS},
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(self.folder),
+        )
 
     def _join(self, address: str) -> None:
         import ray  # noqa: PLC0415
 
         _check_reachable(address)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ClusterError(detail=f"Ray at {address} refused us: {_one_line(error)}") from error
+        _init_ray(f"Ray at {address} refused us", address=address)
         self._connected = True
         if not ray.cluster_resources().get("job_slot"):
             raise ClusterError(detail=f"no node of the Ray at {address} has the resource job_slot")
@@ -219,12 +210,13 @@ class RaySession:
             self.timings[step] = round(time.perf_counter() - start, 3)
 
 
-def sweep(base: Path) -> None:
-    """Remove the folders of private Rays whose process was killed and could not."""
-    for left in base.glob(f"{PREFIX}*-*"):
-        pid = left.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not processes.alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+def _init_ray(failure: str, **options: Any) -> None:
+    import ray  # noqa: PLC0415
+
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:  # a node that takes more than 30 s to start is a bare Exception of Ray's
+        raise ClusterError(detail=f"{failure}: {_one_line(error)}") from error
 
 
 def _check_reachable(address: str) -> None:

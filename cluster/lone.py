@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 from pathlib import Path
 
+from cluster import folders
 from cluster.launcher import RayLauncher
 from cluster.queued import PreparedJob
 from dubbing.config import Settings
@@ -28,7 +28,7 @@ class LoneDispatcher:
         Raises StoreError, QueueDownError.
         """
         name = new_name()
-        self._folder = Path(tempfile.mkdtemp(prefix="dub-queue-", dir=folder))
+        self._folder = folders.make(folders.QUEUE, folder)
         self._store = OneJobStore(settings, job_id, name)
         queue = LocalQueue(self._folder / "queue.sqlite3")
         self._choice = Choice(queue, "fallback", "SQLite, for this command's job alone.", local=queue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -39,14 +40,31 @@ def of_folder(folder: Path) -> list[Process]:
     return found
 
 
+def of_ray_in(folder: Path) -> list[Process]:
+    """Processes of the Ray that keeps its files in `folder`, whoever started them. Empty where there is no /proc.
+
+    They are told by their command line, or, once they have written their name over that, by the logs they have open.
+    """
+    found, resolved = [], folder.resolve()
+    for place in PROC.glob("[0-9]*"):
+        pid = int(place.name)
+        facts, command = _look(pid), _command(pid)
+        started_there = "/ray/" in command and str(folder) in command
+        named = facts.get("name", "").startswith("ray::")
+        if facts and (started_there or (named and any(one.is_relative_to(resolved) for one in _open_files(place)))):
+            found.append(Process(pid, facts["started"]))
+    return [process for process in found if process.runs()]
+
+
 def end(processes: list[Process], patience_s: float) -> None:
     """Wait for the processes to end; kill those that have not after `patience_s`."""
     deadline = time.monotonic() + patience_s
     while any(process.runs() for process in processes):
         if time.monotonic() > deadline:
             for process in processes:
-                if process.runs():
-                    os.kill(process.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    if process.runs():
+                        os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.02)
 
 
@@ -64,10 +82,20 @@ def alive(pid: int) -> bool:
 def _look(pid: int) -> dict[str, str]:
     try:
         # The name in brackets may itself hold spaces and brackets; what follows the last one is fixed.
-        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        name, _, rest = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")
     except OSError:
         return {}
-    return {"state": fields[0], "parent": fields[1], "started": fields[19]}
+    fields = rest.split()
+    return {"name": name.partition("(")[2], "state": fields[0], "parent": fields[1], "started": fields[19]}
+
+
+def _open_files(place: Path) -> list[Path]:
+    files = []
+    with contextlib.suppress(OSError):  # it ended, or is somebody else's
+        for link in (place / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                files.append(link.readlink())
+    return files
 
 
 def _command(pid: int) -> str:

@@ -38,6 +38,18 @@ class RoadJob(Protocol):
         ...
 
 
+class _Failures(contextlib.AbstractContextManager[None]):
+    """Notes whether a body failed by other than what the user gave, or a stop: Ray's logs are kept for it."""
+
+    any = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        expected = isinstance(error, (BadInputError, StoppedError))
+        self.any = self.any or (isinstance(error, Exception) and not expected)
+
+
 class RayRoad:
     """Runs jobs on Ray: each as a coordinator task, with engines as Serve replicas and media work as leaf tasks.
 
@@ -64,7 +76,7 @@ class RayRoad:
         self._name = uuid.uuid4().hex
         self._log_dir, self._engine_args, self._entry = log_dir, engine_args, entry
         self._starting: asyncio.Task[None] | None = None
-        self._failed = False
+        self._failures = _Failures()
         self._jobs: set[asyncio.Task[Any]] = set()
         self._closing = False
         self.kept_logs: Path | None = None
@@ -95,15 +107,11 @@ class RayRoad:
         following = asyncio.create_task(coordinator.follow(coordinator.submit(assignment), report))
         self._jobs.add(following)
         try:
-            return await following
-        except (BadInputError, StoppedError):
-            raise
+            with self._failures:
+                return await following
         except asyncio.CancelledError:
             if self._closing:
                 raise StoppedError from None
-            raise
-        except Exception:
-            self._failed = True
             raise
         finally:
             self._jobs.discard(following)
@@ -119,12 +127,8 @@ class RayRoad:
 
         lone = await asyncio.to_thread(LoneDispatcher, self._settings, job_id, job, self._session.folder)
         try:
-            yield
-        except (BadInputError, StoppedError, asyncio.CancelledError):
-            raise
-        except Exception:
-            self._failed = True
-            raise
+            with self._failures:
+                yield
         finally:
             await asyncio.to_thread(lone.close)
 
@@ -157,7 +161,7 @@ class RayRoad:
             for ended in done:
                 ended.result()
         finally:
-            self._failed = self._failed or self._session.lost
+            self._failures.any = self._failures.any or self._session.lost
             keeping.cancel()
             watching.cancel()
             await asyncio.gather(keeping, watching, return_exceptions=True)
@@ -173,7 +177,7 @@ class RayRoad:
                 heard_at = time.monotonic()
             except control.SILENT as error:
                 if (silent_s := time.monotonic() - heard_at) > control.LOST_S:
-                    self._keeper, self._failed = False, True
+                    self._keeper, self._failures.any = False, True
                     raise ServerLostError(what="The dispatcher on this Ray", silent_s=round(silent_s)) from error
                 with contextlib.suppress(*control.SILENT):
                     if not await asyncio.to_thread(control.is_deployed):
@@ -189,7 +193,7 @@ class RayRoad:
         await asyncio.gather(*self._jobs, return_exceptions=True)
         await asyncio.wait({self._starting})
         await self._end_hosting()
-        failed = self._failed or self._starting.exception() is not None
+        failed = self._failures.any or self._starting.exception() is not None
         self._starting = None
         self.kept_logs = await asyncio.to_thread(self._session.stop, self._log_dir if failed else None)
 
@@ -205,11 +209,10 @@ class RayRoad:
         self._hosting = None
 
     async def __aenter__(self) -> RayRoad:
-        try:
+        async with contextlib.AsyncExitStack() as unless_started:
+            unless_started.push_async_callback(self.aclose)
             await self.start()
-        except BaseException:
-            await self.aclose()
-            raise
+            unless_started.pop_all()
         return self
 
     async def __aexit__(

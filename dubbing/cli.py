@@ -39,18 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_dir.mkdir(parents=True, exist_ok=True)
         trace = log_dir / "dub-error.log"
         trace.write_text(traceback.format_exc())
-        return _fail(DubbingError(detail=f"{type(error).__name__}: {error}"), getattr(arguments, "json", False), trace)
+        defect = DubbingError(detail=f"{type(error).__name__}: {error}")
+        defect.log = trace
+        return _fail(defect, getattr(arguments, "json", False))
 
 
-def _fail(error: DubbingError, as_json: bool, details: Path | None = None) -> int:
+def _fail(error: DubbingError, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps({"error": error.as_dict()}, ensure_ascii=False) + "\n")
     lines = [f"dub: {error.message}."]
     if error.advice:
         lines.append(f"     {error.advice}")
-    place = details or getattr(error, "details", None)
-    if place:
-        lines.append(f"     Details: {place}")
+    if error.log:
+        lines.append(f"     Details: {error.log}")
     sys.stderr.write("\n".join(lines) + "\n")
     return error.exit_code
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -17,6 +18,8 @@ class DubbingError(Exception):
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
+    log: Path | None = None
+    """Where more about it can be read, when there is such a file."""
 
     def __init__(self, **facts: Any) -> None:
         self.facts = facts

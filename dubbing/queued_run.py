@@ -218,12 +218,12 @@ class _Order:
         except asyncio.CancelledError:
             await self._pause()
             raise
-        except BaseException as error:
+        except DubbingError as error:
+            error.log = self.job.folder / "job.log"
+            raise
+        finally:
             if self._ours and self._at.store.job(ADMIN, self.row.id).state in WAITING:
                 self._at.intake.cancel(ADMIN, self.row.id)  # nobody waits for it any more
-            if isinstance(error, DubbingError):
-                error.details = self.job.folder / "job.log"  # type: ignore[attr-defined]
-            raise
 
     async def _host(self) -> None:
         engines: dict[str, dict[str, dict[str, Any]]] = {}
@@ -233,8 +233,11 @@ class _Order:
         try:
             with self._clock("start"), JobFolder(self.job.folder).lock():
                 begun = asyncio.ensure_future(road.start())
-                self.timings["ingest"] = await self._ingest_meanwhile(begun)
-                await begun
+                try:
+                    self.timings["ingest"] = await self._ingest()
+                    await begun
+                finally:
+                    begun.cancel()
             with self._clock("run"):
                 async with road.host_job(self.row.id, self.job):
                     await self._follow(elsewhere=False)
@@ -243,19 +246,15 @@ class _Order:
                 await road.aclose()
             self.timings |= road.timings
 
-    async def _ingest_meanwhile(self, start: asyncio.Future[None]) -> float:
+    async def _ingest(self) -> float:
         """Decode the source while Ray starts; the pipeline then finds it done. Answers the seconds it took."""
         from dubbing.stages.context import Context, LocalLeaf  # noqa: PLC0415 - a server that is handed the job decodes
         from dubbing.stages.ingest import ingest  # noqa: PLC0415
 
         log = logging.getLogger("dubbing.job")
         context = Context(self.job, JobFolder(self.job.folder), Engines(), LocalLeaf(), self._printer, log)
-        try:
-            source = await ingest(context)
-            await source.decoded()
-        except BaseException:
-            start.cancel()
-            raise
+        source = await ingest(context)
+        await source.decoded()
         return context.trace.busy_s()
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -266,7 +265,7 @@ class _Order:
             raise JobStoppedError(name=self.row.id[:8], state="cancelled")
         if self.row.state is State.FAILED or self.row.result is None:
             error = retold(self.row.error or {})
-            error.details = self.job.folder / "job.log"  # type: ignore[attr-defined]
+            error.log = self.job.folder / "job.log"
             raise error
         told = self.row.result
         files = {tag: [Path(path) for path in paths] for tag, paths in told["files"].items()}

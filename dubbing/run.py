@@ -105,7 +105,7 @@ async def _in_process(
             async with LocalRoad() as road:
                 result = await road.run_job(job, printer)
         except DubbingError as error:
-            error.details = folder.path / "job.log"  # type: ignore[attr-defined]
+            error.log = folder.path / "job.log"
             raise
     return result, job, {"prepare": prepared}, None
 

@@ -20,7 +20,7 @@ import redis
 POSTGRES_BINARIES = ["/usr/local/bin", *sorted(str(p) for p in Path("/usr/lib/postgresql").glob("*/bin"))]
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 90.0, what: str = "the condition") -> None:
     """Return as soon as `condition()` is true; fail the test after `timeout_s`."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -3,8 +3,8 @@
 Options of each: `base_ms` and `item_ms` (a batch of n costs base_ms + n * item_ms, really slept), `poison` (a text
 whose item fails), `out_of_memory_above` (batches larger than this raise MemoryError), `calls_log` (a file that gets one
 JSON line per item), `max_batch`, `seed_version` (changes the version, as new weights would), `sick_if` (a path: while
-there is a file, probes fail), and of speak: `clones` (speakers' references are logged) and `draws_lots` (the poison is gone
-with another seed).
+there is a file, probes fail), `waits_for` (a path: calls last until there is no file), and of speak: `clones` (speakers'
+references are logged) and `draws_lots` (the poison is gone with another seed).
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ CHARS_PER_SECOND = 15.0
 TONE_HZ = 220.0
 RATE_RANGE = (0.8, 1.8)
 WORD_MS = 400
+WAIT_S = 0.02
 PITCHES_HZ = (70, 350)
 HIGH_HZ = 155
 """Between the pitch of most men's voices and most women's."""
@@ -73,10 +74,13 @@ class _Fake(Generic[In, Out]):
         self._room = options.get("out_of_memory_above")
         self._calls_log = options.get("calls_log")
         self._sick_if = options.get("sick_if")
+        self._waits_for = options.get("waits_for")
 
     def run(self, items: Sequence[In]) -> list[Out]:
         """Answer a batch after its cost in time. Raises EngineError for poison, MemoryError when it is too large."""
         time.sleep(self._base_s + self._item_s * len(items))
+        while self._waits_for is not None and os.path.exists(self._waits_for):  # noqa: PTH110 - as in `probe`
+            time.sleep(WAIT_S)
         if self._room is not None and len(items) > int(self._room):
             raise MemoryError(f"{len(items)} items do not fit, {self._room} would")
         for item in items:

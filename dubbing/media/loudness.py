@@ -64,7 +64,8 @@ class Meter:
         # A mono programme is heard from two loudspeakers.
         options = f"metadata=1:peak={'true' if true_peak else 'none'}:dualmono=true"
         # Values leave the graph through a file: not every libav binding shows the metadata of a frame.
-        self._values = {key: tempfile.NamedTemporaryFile("r", prefix="r128-") for key in _KEYS[: 1 + true_peak]}  # noqa: SIM115
+        keys = _KEYS[: 1 + true_peak]
+        self._values = {key: tempfile.NamedTemporaryFile("r", prefix="r128-", delete=False) for key in keys}  # noqa: SIM115
         chain = [graph.add("atrim", f"start_sample={skip_frames}"), graph.add("ebur128", options)]
         for key, file in self._values.items():
             chain.append(graph.add("ametadata", mode="print", key=key, file=file.name, direct="1"))
@@ -72,6 +73,9 @@ class Meter:
         for one, following in itertools.pairwise([self._source, *chain, self._sink]):
             one.link_to(following)
         graph.configure()
+        # Without their names they go with the process, however it ends.
+        for file in self._values.values():
+            Path(file.name).unlink()
         self._graph = graph
 
     def feed(self, audio: Float32Audio) -> None:

@@ -60,16 +60,11 @@ class LocalIndex:
     @contextmanager
     def change(self) -> Iterator[int]:
         """One transaction; gives the time, which never goes back."""
-        with self.look():
+        with self.look(), self.db:
             self.db.execute("BEGIN IMMEDIATE")
-            try:
-                now = max(self.now_ms(), int(self.meta("last") or 0))
-                self.set_meta("last", now)
-                yield now
-            except BaseException:
-                self.db.execute("ROLLBACK")
-                raise
-            self.db.execute("COMMIT")
+            now = max(self.now_ms(), int(self.meta("last") or 0))
+            self.set_meta("last", now)
+            yield now
 
     @contextmanager
     def look(self) -> Iterator[None]:

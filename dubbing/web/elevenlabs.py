@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import ValidationError
 
 from dubbing.api_errors import NotReadyError
-from dubbing.errors import EmptyFileError, NotFoundError, UsageError
+from dubbing.errors import DubbingError, EmptyFileError, NotFoundError, UsageError
 from dubbing.jobs import TERMINAL, Job, State
 from dubbing.web import pages, removal
 from dubbing.web.api_models import PLAIN
@@ -45,7 +45,7 @@ async def create(request: Request, desk: Desk, visitor: Writer) -> dict[str, Any
     )
     try:
         job = await asyncio.to_thread(_submit, desk, visitor, form)
-    except Exception:
+    except DubbingError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return {"dubbing_id": job.id, "expected_duration_sec": form.size * 8 / BITS_PER_MS / 1000}

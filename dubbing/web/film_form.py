@@ -6,6 +6,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -119,16 +120,15 @@ async def receive(
         raise UsageError(detail="The request must be a form (multipart/form-data)")
     parts = _Parts(file_field)
     folder.mkdir(parents=True)
-    try:
+    with ExitStack() as unless_taken:
+        unless_taken.callback(shutil.rmtree, folder, ignore_errors=True)
         free = shutil.disk_usage(folder).free - SPARE
         _check_room(folder, free, announced)
-        form = await _write(body, MultipartParser(boundary, parts.callbacks()), parts, folder, free)  # type: ignore[arg-type]
-    except FormParserError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise UsageError(detail=f"The form cannot be read: {error}") from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        try:
+            form = await _write(body, MultipartParser(boundary, parts.callbacks()), parts, folder, free)  # type: ignore[arg-type]
+        except FormParserError as error:
+            raise UsageError(detail=f"The form cannot be read: {error}") from error
+        unless_taken.pop_all()
     if form.film is None:
         folder.rmdir()
     return form

@@ -8,7 +8,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,22 @@ class Served:
         manifest = self.settings.output_dir / name / ".work" / "es" / "speak.jsonl"
         return manifest.read_text().splitlines() if manifest.exists() else []
 
+    @contextmanager
+    def speechless(self) -> Iterator[None]:
+        """While the body runs nothing new is said, so no job can end before it is looked at."""
+        self.silence.touch()
+        yield
+        self.silence.unlink()
+
+    @property
+    def silence(self) -> Path:
+        """While there is this file, fake-speak says nothing."""
+        return self.folder / "silence"
+
+    def kept(self, name: str) -> set[str]:
+        """The words of a job's lines that are finished for good."""
+        return {json.loads(line)[1]["text"] for line in self.done_lines(name)}
+
     def spoken(self, name: str) -> Counter[str]:
         calls = self.calls.read_text().splitlines() if self.calls.exists() else []
         return Counter(text for call in calls if (text := json.loads(call)["text"]).startswith(f"{name} "))
@@ -117,7 +134,8 @@ def begin(
 ) -> tuple[Served, str]:
     """`dub serve` with fast fakes in `folder`, which may have served before, and the line it said when ready."""
     calls = folder / "calls.jsonl"
-    engines = {**FAKE_ENGINES, "speak": {"fake-speak": {"item_ms": LINE_MS, "max_batch": 1, "calls_log": str(calls)}}}
+    voice = {"item_ms": LINE_MS, "max_batch": 1, "calls_log": str(calls), "waits_for": str(folder / "silence")}
+    engines = {**FAKE_ENGINES, "speak": {"fake-speak": voice}}
     for kind, more in (more_engines or {}).items():
         engines[kind] = {**engines[kind], **more}
     ours = {

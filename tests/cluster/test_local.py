@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from cluster_support import Cluster, python_path, write_config
 
 from cluster import local, processes, serving
@@ -221,15 +222,22 @@ def test_a_start_broken_off_leaves_nothing_behind_but_the_logs_of_its_failure(pl
     assert "gcs_server.out" in [path.name for path in Path(told["logs"]).iterdir()]
 
 
-def test_what_a_killed_process_left_in_the_temp_folder_is_swept_at_the_next_start(cluster: Cluster) -> None:
-    dead = subprocess.Popen(["true"])
-    dead.wait()
+def test_the_private_ray_lies_in_a_folder_that_says_whose_it_is(cluster: Cluster) -> None:
     assert cluster.session.folder is not None
-    left = cluster.session.folder.parent / f"{local.PREFIX}{dead.pid}-abcdefgh"
-    left.mkdir()
-    local.sweep(cluster.session.folder.parent)
-    assert not left.exists()
-    assert cluster.session.folder.exists()
+    assert cluster.session.folder.name.startswith(f"dub-ray-{os.getpid()}-")
+
+
+@pytest.mark.parametrize("address", ["local", "auto"])
+def test_a_ray_that_does_not_start_in_time_is_an_error_of_the_cluster(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    def late(**options: object) -> None:
+        raise Exception("The current node timed out\nduring startup.")
+
+    monkeypatch.setattr(ray, "init", late)
+    session = local.RaySession(Settings(ray_address=address))
+    with pytest.raises(ClusterError, match="timed out during startup"):
+        session._init_private() if session.owned else session._join(address)
 
 
 def test_ray_imported_too_early_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -23,9 +23,17 @@ from dubbing.types import Progress
 
 T = TypeVar("T")
 
-FFMPEG_GONE_S = 3.0
-ENGINE_FREE_S = 2.0
 TRANSLATE = {"translate": "fake-translate"}
+STAY = (
+    "gcs_server",
+    "raylet",
+    "monitor.py",
+    "log_monitor.py",
+    "ray::DashboardAgent",
+    "ray::RuntimeEnvAgent",
+    "ray::Serve",
+)
+"""What a Ray is made of; workers that wait for a task, and what engines start, come and go as they see fit."""
 
 
 def on_the_road(cluster: Cluster, entry: str, work: Callable[[RayRoad], Awaitable[T]]) -> T:
@@ -41,6 +49,17 @@ def started(folder: Path) -> list[tuple[int, int]]:
     pids = folder / "pids"
     lines = pids.read_text().splitlines() if pids.exists() else []
     return [(int(worker), int(ffmpeg)) for worker, ffmpeg in (line.split() for line in lines)]
+
+
+def programs(folder: Path) -> dict[int, str]:
+    """What runs of a private Ray: pid -> the script of a Python process that has not named itself, else its name."""
+    found = {}
+    for one in processes.of_folder(folder):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(one.pid)
+            scripts = [Path(part).name for part in process.cmdline() if part.endswith(".py")]
+            found[one.pid] = scripts[0] if scripts else process.name()
+    return found
 
 
 def runs(pid: int) -> bool:
@@ -72,31 +91,28 @@ def test_a_job_that_needs_an_engine_nobody_deployed_says_so(cluster: Cluster) ->
         on_the_road(cluster, "translate_all", lambda road: road.run_job(job, lambda p: None))
 
 
-def test_cancelling_a_job_ends_its_ffmpeg_in_time_and_in_order(cluster: Cluster, tmp_path: Path) -> None:
-    async def work(road: RayRoad) -> float:
+def test_cancelling_a_job_ends_its_ffmpeg_in_order(cluster: Cluster, tmp_path: Path) -> None:
+    async def work(road: RayRoad) -> None:
         running = asyncio.ensure_future(road.run_job(SmallJob("cut", {}, folder=tmp_path), lambda p: None))
 
         async def encoding() -> bool:
             return bool(started(tmp_path))
 
         await eventually_async(encoding)
-        cancelled_at = time.monotonic()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert running.cancelled()
-        return time.monotonic() - cancelled_at
 
-    took_s = on_the_road(cluster, "encode", work)
+    on_the_road(cluster, "encode", work)
     assert [runs(ffmpeg) for _, ffmpeg in started(tmp_path)] == [False]
     assert (tmp_path / "tidy").read_text() == "ended\n", "the leaf's own clean-up should have run, once"
-    assert took_s <= FFMPEG_GONE_S
 
 
 def test_cancelling_a_job_frees_the_engine(cluster: Cluster) -> None:
     job = SmallJob("long", {"translate": "costly-translate"}, texts=tuple(f"dropped {n}" for n in range(200)))
     handle = serve.get_deployment_handle("Translator-costly-translate", "engines")
 
-    async def work(road: RayRoad) -> float:
+    async def work(road: RayRoad) -> None:
         running = asyncio.ensure_future(road.run_job(job, lambda p: None))
 
         async def busy() -> bool:
@@ -106,13 +122,11 @@ def test_cancelling_a_job_frees_the_engine(cluster: Cluster) -> None:
             return (await stats(handle)).waiting == 0
 
         await eventually_async(busy)
-        cancelled_at = time.monotonic()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await eventually_async(free)
-        return time.monotonic() - cancelled_at
 
-    assert on_the_road(cluster, "translate_all", work) <= ENGINE_FREE_S
+    on_the_road(cluster, "translate_all", work)
     assert len([call for call in cluster.calls_made() if call["text"].startswith("dropped")]) < 200
 
 
@@ -126,7 +140,7 @@ def test_ffmpeg_dies_with_its_worker_and_the_leaf_starts_again(cluster: Cluster,
         await eventually_async(lambda: encoding(1))
         worker, ffmpeg = started(tmp_path)[0]
         os.kill(worker, signal.SIGKILL)
-        await eventually_async(lambda: asyncio.sleep(0, not runs(ffmpeg)), within_s=FFMPEG_GONE_S)
+        await eventually_async(lambda: asyncio.sleep(0, not runs(ffmpeg)))
         await eventually_async(lambda: encoding(2))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -150,16 +164,14 @@ def test_a_coordinator_that_is_killed_is_an_error_and_takes_its_ffmpeg_along(clu
             await running
 
     on_the_road(cluster, "encode", work)
-    assert eventually(lambda: not any(runs(ffmpeg) for _, ffmpeg in started(tmp_path)), within_s=FFMPEG_GONE_S)
+    assert eventually(lambda: not any(runs(ffmpeg) for _, ffmpeg in started(tmp_path)))
 
 
 def test_a_joined_ray_outlives_the_road(cluster: Cluster) -> None:
     assert cluster.session.folder is not None
-    # workers that wait for a task come and go as Ray sees fit
-    stays = ("raylet", "gcs_server", "ray::Serve")
-    pids = [process.pid for process in processes.of_folder(cluster.session.folder)]
-    before = {pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).name().startswith(stays)}
-    assert len(before) > 3
+    before = {pid: name for pid, name in programs(cluster.session.folder).items() if name.startswith(STAY)}
+    assert {stay for stay in STAY if any(name.startswith(stay) for name in before.values())} == set(STAY)
     on_the_road(cluster, "translate_all", lambda road: asyncio.sleep(0))
-    assert before <= {process.pid for process in processes.of_folder(cluster.session.folder)}
+    after = programs(cluster.session.folder)
+    assert {pid: name for pid, name in before.items() if pid not in after} == {}
     assert serve.status().applications["engines"].status == "RUNNING"

@@ -31,12 +31,15 @@ LOOK = """
 import json, sys
 from sqlalchemy import Engine, event
 begun, looks = {"BEGIN": 0, "BEGIN IMMEDIATE": 0}, 0
+seen = open("seen", "a", buffering=1)
 
-@event.listens_for(Engine, "before_cursor_execute")
+@event.listens_for(Engine, "after_cursor_execute")
 def count(connection, cursor, statement, *_):
     global looks
     begun[statement] = begun.get(statement, 0) + 1
     looks += "FROM event" in statement
+    if "FROM dispatcher" in statement:
+        seen.write("who is there\\n")
 
 from dubbing import cli
 status = cli.main(sys.argv[1:])
@@ -122,6 +125,10 @@ class Shell:
         self.started.append(process)
         return process
 
+    def seen(self) -> int:
+        """How often commands have looked who is there."""
+        return (self.folder / "seen").read_text().count("\n")
+
     def dub(self, *arguments: object, **options: Any) -> tuple[int, str, str]:
         process = self.start(*arguments, **options)
         out, errors = process.communicate(timeout=120)
@@ -153,9 +160,20 @@ def film(tmp_path: Path, require_program: Any) -> Path:
     return path
 
 
+def until_said(process: subprocess.Popen[str], words: str) -> None:
+    """Read what it says up to these words."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if words in line:
+            return
+    raise AssertionError(said)
+
+
 def ask_to_stop(process: subprocess.Popen[str]) -> tuple[str, str]:
     process.send_signal(signal.SIGINT)
-    return process.communicate(timeout=60)
+    return process.communicate(timeout=120)
 
 
 def test_a_job_is_handed_to_the_server_without_ray_and_in_few_transactions(
@@ -214,10 +232,7 @@ def test_the_same_command_twice_follows_one_job(shell: Shell, server: Server, fi
     first = shell.start("run", film, "--to", "es")
     wait_until(lambda: server.running, 60, "the job's start")
     second = shell.start("run", film, "--to", "es")
-    assert second.stderr is not None
-    for line in second.stderr:
-        if "is running already: following it" in line:
-            break
+    until_said(second, "is running already: following it")
     job = server.running.pop()
     server.dispatcher.report(server.done(job))
 
@@ -276,14 +291,12 @@ def test_a_server_that_ends_while_it_has_the_job_is_reported_and_the_job_kept(
     server.work = lambda job: None
     short = "import dubbing.queued_run as q; q.LOST_S = 3.0; q.PRESENCE_S = 0.2\n" + LOOK
     process = shell.start("run", film, "--to", "es", code=short)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("speak"):
-            break
-    wait_until(lambda: server.store.job(ADMIN, server.running[0].id).progress, 20, "its progress")
+    until_said(process, "speak es")
+    wait_until(lambda: server.store.job(ADMIN, server.running[0].id).progress, what="its progress")
     server.dispatcher._beat_at = -1e9  # a beat that is newer than the hand-over, whatever the machine's pace
-    wait_until(lambda: server.dispatcher._beat_at > 0, 20, "a beat")
-    threading.Event().wait(0.5)
+    wait_until(lambda: server.dispatcher._beat_at > 0, what="a beat")
+    seen = shell.seen()
+    wait_until(lambda: shell.seen() > seen + 1, what="a look of the command at who is there")
     server.end()
     _, errors = process.communicate(timeout=60)
 
@@ -314,8 +327,12 @@ def test_a_server_that_dies_as_the_job_arrives_is_replaced_by_the_command_itself
 ) -> None:
     server.end()
     server.store.beat("dying", {"engines": ENGINES})
-    status, _, errors = shell.dub("run", film, "--to", "es", RAY_ADDRESS="127.0.0.1:9")
+    with server.store.write() as connection:
+        connection.exec_driver_sql("UPDATE dispatcher SET beat_ms = beat_ms + 60000")  # the command may start slowly
+    process = shell.start("run", film, "--to", "es", RAY_ADDRESS="127.0.0.1:9")
+    until_said(process, "handed to the running server")
+    server.store.leave("dying")
+    _, errors = process.communicate(timeout=120)
 
-    assert "handed to the running server" in errors
     assert "it has gone silent" in errors
-    assert (status, "nothing answers at 127.0.0.1:9" in errors) == (4, True)
+    assert (process.returncode, "nothing answers at 127.0.0.1:9" in errors) == (4, True)

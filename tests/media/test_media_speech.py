@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dubbing.errors import MediaToolError
-from dubbing.media.loudness import SILENCE_LUFS, programme_loudness
+from dubbing.media.loudness import SILENCE_LUFS, Meter, programme_loudness
 from dubbing.media.resample import resample, stretch
 from dubbing.media.wav import blocks, header, read_frames, read_wav, wav_info, write_wav
 
@@ -146,3 +146,11 @@ def test_loudness_follows_the_level(rate: int, channels: int, tmp_path: Path):
 def test_silence_has_the_loudness_of_silence(tmp_path: Path):
     write_wav(tmp_path / "s.wav", np.zeros(16_000, np.int16), 16_000)
     assert asyncio.run(programme_loudness(tmp_path / "s.wav")) == SILENCE_LUFS
+
+
+def test_a_meter_leaves_no_file_behind_if_its_process_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    meter = Meter(channels=1, true_peak=True)
+    meter.feed(np.full((48_000, 1), 0.1, np.float32))
+    assert list(tmp_path.iterdir()) == [], "what has no name goes with the process"
+    assert meter.result().true_peak_db == pytest.approx(-20, abs=0.5)

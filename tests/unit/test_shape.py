@@ -20,9 +20,10 @@ BORDERS = {
     "dubbing/pipeline.py": "the stage border: whatever escapes a stage reaches the user as an error with a code",
     "dubbing/cli.py": "the command's border",
     "dubbing/engines/registry.py": "loading somebody else's engine may raise anything",
+    "cluster/local.py": "ray.init raises bare exceptions, as of a node that starts slowly on a busy machine",
     "cluster/clients.py": "a replica may answer with any exception of any library",
 }
-"""Modules that may catch everything, once each. Handlers that only clean up and raise again are free."""
+"""Modules that may catch everything, once each. What only cleans up is a `finally` or an exit stack."""
 
 ENVIRONMENT = {
     "dubbing/config.py": "the one reader",
@@ -43,11 +44,9 @@ def tree(path: Path) -> ast.Module:
 
 def catches_everything(handler: ast.ExceptHandler) -> bool:
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    broad = any(
+    return any(
         kind is None or (isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"}) for kind in kinds
     )
-    last = handler.body[-1]
-    return broad and not (isinstance(last, ast.Raise) and last.exc is None)
 
 
 def looks_at_environment(node: ast.AST) -> bool:
@@ -96,9 +95,7 @@ def test_everything_is_caught_only_at_the_borders() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ExceptHandler) and catches_everything(node)
     ]
-    outside = [place for place in broad if place.split(":")[0] not in BORDERS]
-    assert not outside
-    assert len(broad) == len({place.split(":")[0] for place in broad}), f"one per border: {broad}"
+    assert sorted(place.split(":")[0] for place in broad) == sorted(BORDERS), broad
 
 
 def test_the_environment_is_read_in_one_place() -> None:
@@ -139,11 +136,11 @@ def test_nothing_unfinished_and_no_private_path_is_left_in_the_tree() -> None:
         ("except:\n  pass", True),
         ("except Exception as e:\n  raise ValueError from e", True),
         ("except (OSError, BaseException):\n  pass", True),
-        ("except BaseException:\n  clean()\n  raise", False),
+        ("except BaseException:\n  clean()\n  raise", True),
         ("except OSError:\n  pass", False),
     ],
 )
-def test_the_check_of_handlers_tells_swallowing_from_cleaning_up(handler: str, caught: bool) -> None:
+def test_the_check_of_handlers_sees_every_way_to_catch_everything(handler: str, caught: bool) -> None:
     (attempt,) = ast.parse(f"try:\n  work()\n{handler}").body
     assert isinstance(attempt, ast.Try)
     assert catches_everything(attempt.handlers[0]) is caught

@@ -118,7 +118,7 @@ def served(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             site.office.store.add_invite(INVITE, "viewer", by=site.user("root", "admin").actor)
             yield Served(address, site, site.session())
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=90) == 0
             assert process.stderr.read() == ""
         finally:
             process.kill()
@@ -150,7 +150,7 @@ def open_page(
         has_touch=size == "phone",
         java_script_enabled=script,
     )
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(90_000)
     if known:
         context.add_cookies([{"name": COOKIE, "value": served.cookie, "url": served.address}])
     page, seen = context.new_page(), Seen()
@@ -166,7 +166,7 @@ def complaints(page: Page, seen: Seen) -> list[str]:
     return [*seen.errors, *page.evaluate("window.violations")]
 
 
-def until(page: Page, condition: str, within_s: float = 30.0) -> None:
+def until(page: Page, condition: str, within_s: float = 90.0) -> None:
     """Wait for a condition of the page, which may be on its way to another page; Playwright's own way needs eval,
     which the pages forbid."""
     deadline, said = time.monotonic() + within_s, ""
