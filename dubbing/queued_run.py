@@ -235,6 +235,8 @@ class _Order:
                 begun = asyncio.ensure_future(road.start())
                 self.timings["ingest"] = await self._ingest_meanwhile(begun)
                 await begun
+            if road.notice:
+                self._printer.say(f"  {road.notice}")
             with self._clock("run"):
                 async with road.host_job(self.row.id, self.job):
                     await self._follow(elsewhere=False)

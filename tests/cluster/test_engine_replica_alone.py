@@ -129,7 +129,6 @@ def test_a_service_that_is_down_is_no_reason_to_replace_the_replica_that_asks_it
         with pytest.raises(ServiceDownError):
             await replica(english("hello"), "job")
         await replica.check_health()
-        del replica
 
     asyncio.run(scenario())
 

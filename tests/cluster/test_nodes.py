@@ -32,6 +32,7 @@ CHAOS = os.environ.get("DUBBING_TEST_CHAOS") == "1"
 SLOTS = 10 if CHAOS else 4
 """Of each of the two nodes."""
 ROUNDS = 5 if CHAOS else 1
+NODES = 2
 LINES = 6
 """Of a job."""
 LOST_S = 55.0
@@ -44,16 +45,16 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.jobs = 0
-        self.open()
+        self.open(nodes=NODES)
 
-    def open(self) -> None:
-        self.town = Town(nodes=2, slots=SLOTS)
+    def open(self, nodes: int) -> None:
+        self.town = Town(nodes=nodes, slots=SLOTS)
         try:
             self.served, told = begin(self.folder, {"RAY_ADDRESS": self.town.address})
         except BaseException:
             self.town.close()
             raise
-        assert f"ready, {2 * SLOTS} jobs at once" in told
+        assert f"ready, {nodes * SLOTS} jobs at once" in told
 
     def close(self) -> None:
         try:
@@ -270,7 +271,7 @@ def test_a_node_that_dies_under_its_runners_has_all_of_them_run_again_elsewhere(
         town.add_node()
 
 
-def test_after_the_head_died_a_second_start_of_everything_resumes_all_jobs(site: Site) -> None:
+def test_after_the_head_died_a_second_start_of_everything_resumes_all_jobs_once_nodes_come(site: Site) -> None:
     for _ in range(ROUNDS):
         jobs = site.talks(SLOTS)
         eventually(lambda: len(site.served.store.running()) == SLOTS and any(site.kept(jobs).values()), 120)  # noqa: B023
@@ -282,7 +283,15 @@ def test_after_the_head_died_a_second_start_of_everything_resumes_all_jobs(site:
         assert len(left) > 1
         site.close()
         kept = site.kept(jobs)
-        site.open()
+        site.open(nodes=0)
+        nothing_yet = "offers the resource job_slot yet: jobs wait until one does"
+        assert nothing_yet in (site.folder / "serve.log").read_text()
+        doctor = json.loads(site.served.dub("doctor", "--json").stdout)
+        [cluster] = [finding for finding in doctor if finding["name"] == "cluster"]
+        assert (cluster["state"], nothing_yet in cluster["detail"]) == ("warning", True)
+        eventually(lambda: site.town.wanted() == [BUNDLE] * SLOTS, 60)
+        for _ in range(NODES):
+            site.town.add_node()
         again = site.verify(jobs)
 
         print("lines kept at the head's death:", kept, "lines spoken again:", again)
