@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.deployments import EngineReplica
 from dubbing.engines import fake
 from dubbing.engines.base import EngineSpec, TranslateItem, Translation
 from dubbing.errors import EngineBrokenError, NoSpeechError, ProgramMissingError
@@ -71,6 +72,20 @@ BRITTLE = _spec("brittle-translate", fake.TRANSLATE, lambda options: _Brittle("b
 SLOW = _spec("slow-translate", fake.TRANSLATE, _slow)
 PROGRAMLESS = _spec("programless-speak", fake.SPEAK, _programless)
 CROOKED = _spec("crooked-speak", fake.SPEAK, _crooked)
+
+
+class SpoilableReplica(EngineReplica):
+    """A replica of a translator of CTranslate2 whose loaded model can be broken."""
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def spoil(self, folder: str) -> None:
+        """The model goes on with the weights in another folder."""
+        import ctranslate2  # noqa: PLC0415 - only in the one replica that uses it
+
+        engine: Any = self._engine
+        engine._model._translator = ctranslate2.Translator(folder)
 
 
 @dataclass(frozen=True)

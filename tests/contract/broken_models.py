@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ctranslate2
-import numpy as np
 import psutil
 import pytest
 
 from dubbing.engines import sherpa, weights
 from dubbing.engines.base import Engine, EngineSpec
-
-FLOAT32 = 0
-"""CTranslate2's number for the type."""
+from tests.models.spoiled import spoil_onnx, spoil_torch, spoiled_ctranslate2
 
 
 def own_options(spec: EngineSpec, folder: Path) -> dict[str, Any]:
@@ -63,53 +59,9 @@ def break_model(
         end_programs(monkeypatch)
 
 
-def spoiled_ctranslate2(folder: Path) -> str:
-    """A folder of CTranslate2, for its own loader: every float of the weights in it becomes no number."""
-    path = folder / "model.bin"
-    data, at = bytearray(path.read_bytes()), 0
-
-    def take(form: str) -> int:
-        nonlocal at
-        (found,) = struct.unpack_from(f"<{form}", data, at)
-        at += struct.calcsize(f"<{form}")
-        return int(found)
-
-    def skip_text() -> None:
-        nonlocal at
-        length = take("H")
-        at += length
-
-    take("I")  # version of the format
-    skip_text()
-    take("I")  # revision of the model
-    for _ in range(take("I")):
-        skip_text()
-        dimensions = [take("I") for _ in range(take("B"))]
-        kind, size = take("B"), take("I")
-        if kind == FLOAT32 and dimensions:
-            data[at : at + size] = np.full(size // 4, np.nan, "<f4").tobytes()
-        at += size
-    path.unlink()  # whoever has the old file open keeps it
-    path.write_bytes(data)
-    return str(folder)
-
-
-def spoil_torch(network: Any) -> None:
-    """Every parameter becomes no number."""
-    for parameter in network.parameters():
-        parameter.data.fill_(float("nan"))
-
-
 def spoiled_sherpa(spec: EngineSpec, file: Path, options: Mapping[str, Any]) -> Any:
     """The engine, loaded from the same files but for one network, whose floats are no numbers."""
-    import onnx  # noqa: PLC0415 - only where it is tested
-    from onnx import numpy_helper  # noqa: PLC0415
-
-    network = onnx.load(str(file))
-    for held in network.graph.initializer:
-        array = numpy_helper.to_array(held)
-        held.CopyFrom(numpy_helper.from_array(np.full_like(array, np.nan), held.name))
-    onnx.save(network, str(file))
+    spoil_onnx(file)
     return spec.load(options)
 
 
