@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import ray
 from ray._private.state import state
 
@@ -12,14 +14,19 @@ RESOURCE = "job_slot"
 
 
 def lacking(address: str) -> str:
+    """`verdict` on the Ray that this process has joined."""
+    return verdict(address, ray.cluster_resources(), state.get_max_resources_from_cluster_config())
+
+
+def verdict(address: str, here: Mapping[str, float], most: Mapping[str, float] | None) -> str:
     """A sentence for the user when no node has a job slot; empty when one has.
 
-    Nodes may come: by hand, or from an autoscaler that starts with none. Only where the cluster has told Ray which nodes
-    it can ever have, and none of them has a slot, is it certain that no job will run: then raises ClusterError.
+    `here`: resources of the nodes there are; `most`: of all the nodes that the cluster's description of itself allows,
+    None when it has given none. Nodes may come by hand, or from an autoscaler that begins with none. Raises ClusterError
+    when none of those that can come has a slot.
     """
-    if ray.cluster_resources().get(RESOURCE):
+    if here.get(RESOURCE):
         return ""
-    most = state.get_max_resources_from_cluster_config()
     if most is not None and not most.get(RESOURCE):
         raise ClusterError(detail=f"no type of node that the Ray at {address} can have offers the resource {RESOURCE}")
     return f"No node of the Ray at {address} offers the resource {RESOURCE} yet: jobs wait until one does."
