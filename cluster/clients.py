@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +12,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from cluster import awaiting
 from cluster.app import APP, deployment_names
 from dubbing.engines.base import PER_TARGET, EngineInfo, Engines
 from dubbing.errors import DubbingError, EngineError, EngineMissingError
@@ -20,7 +22,6 @@ Out = TypeVar("Out")
 
 CALL_TIMEOUT_S = 900.0
 """Waiting behind the lines of other jobs is part of a call, so this only bounds what has gone wrong for good."""
-INFO_TIMEOUT_S = 30.0
 
 
 async def call(handle: DeploymentHandle, *args: Any, timeout_s: float, **kwargs: Any) -> Any:
@@ -84,10 +85,18 @@ class ServeClient(Generic[In, Out]):
         return EngineError(name=self.info.name, detail=detail)
 
 
-async def open_engines(choice: Mapping[str, str], targets: Sequence[str], *, app: str = APP) -> Engines:
+async def open_engines(
+    choice: Mapping[str, str],
+    targets: Sequence[str],
+    *,
+    app: str = APP,
+    patience_s: float = awaiting.PATIENCE_S,
+    tell: awaiting.Tell = awaiting.log_it,
+) -> Engines:
     """The engines a job chose: `choice` maps a kind, or `kind:target` for one target language, to an engine's name.
 
-    Raises EngineMissingError for an engine that is not deployed.
+    Waits up to `patience_s` for each that is being started. Raises EngineMissingError for an engine that is not
+    deployed, ClusterError for one that does not start, or its own error.
     """
     status = (await asyncio.to_thread(serve.status)).applications.get(app)
     deployed = set(status.deployments) if status else set()
@@ -98,7 +107,7 @@ async def open_engines(choice: Mapping[str, str], targets: Sequence[str], *, app
         if engine is None:
             return None
         if (kind, engine) not in clients:
-            clients[kind, engine] = await _open(kind, engine, deployed, app)
+            clients[kind, engine] = await _open(kind, engine, deployed, app, patience_s, tell)
         return clients[kind, engine]
 
     by_target = {kind: {t: c for t in targets if (c := await client(kind, t))} for kind in PER_TARGET}
@@ -112,24 +121,32 @@ async def open_engines(choice: Mapping[str, str], targets: Sequence[str], *, app
     )
 
 
-async def deployed_engines(*, app: str = APP) -> dict[str, set[str]]:
-    """Kind -> names of the engines that are deployed."""
+async def deployed_engines(
+    *, app: str = APP, patience_s: float = awaiting.PATIENCE_S, tell: awaiting.Tell = awaiting.log_it
+) -> dict[str, set[str]]:
+    """Kind -> names of the engines that are deployed. Waits and raises as `open_engines`."""
     status = (await asyncio.to_thread(serve.status)).applications.get(app)
-    names = list(status.deployments) if status else []
-    handles = [serve.get_deployment_handle(name, app) for name in names]
     found: dict[str, set[str]] = {}
-    for info in await asyncio.gather(*(call(handle.info, timeout_s=INFO_TIMEOUT_S) for handle in handles)):
+    asked = (_info(name, app, name, patience_s, tell) for name in (status.deployments if status else ()))
+    for info in await asyncio.gather(*asked):
         found.setdefault(info.kind, set()).add(info.name)
     return found
 
 
-async def _open(kind: str, engine: str, deployed: set[str], app: str) -> ServeClient[Any, Any]:
+async def _info(name: str, app: str, engine: str, patience_s: float, tell: awaiting.Tell) -> EngineInfo:
+    handle = serve.get_deployment_handle(name, app)
+    ask = functools.partial(call, handle.info, timeout_s=patience_s + awaiting.SPARE_S)
+    return await awaiting.answer_of(ask, name, app, engine=engine, patience_s=patience_s, tell=tell)
+
+
+async def _open(
+    kind: str, engine: str, deployed: set[str], app: str, patience_s: float, tell: awaiting.Tell
+) -> ServeClient[Any, Any]:
     for name in deployment_names(kind, engine):
         if name in deployed:
-            handle = serve.get_deployment_handle(name, app)
-            info = await call(handle.info, timeout_s=INFO_TIMEOUT_S)
+            info = await _info(name, app, engine, patience_s, tell)
             if info.name == engine:
-                return ServeClient(handle, info)
+                return ServeClient(serve.get_deployment_handle(name, app), info)
     raise EngineMissingError(
         kind=kind,
         name=engine,

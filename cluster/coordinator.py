@@ -16,12 +16,12 @@ from typing import Any, Protocol, cast
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cluster import interrupt
+from cluster import awaiting, interrupt
 from cluster.clients import open_engines
 from cluster.leaf import RayLeaf
 from dubbing.engines.base import Engines
 from dubbing.errors import ClusterError, StoppedError
-from dubbing.types import Progress
+from dubbing.types import Progress, Stage
 
 Entry = Callable[[Any, Engines, RayLeaf, Callable[[Progress], None]], Awaitable[Any]]
 
@@ -59,12 +59,19 @@ class Assignment:
     targets: tuple[str, ...]
     entry: str = "dubbing.pipeline:run"
     """`module:function` of the pipeline: async (job, engines, leaf, report) -> result."""
+    patience_s: float = awaiting.PATIENCE_S
+    """Longest wait for an engine to come up."""
 
     async def run(self, report: Callable[[Progress], None]) -> Any:
         """Run the pipeline with the engines the job chose."""
         entry: Entry = pkgutil.resolve_name(self.entry)
-        engines = await open_engines(self.engines, self.targets)
+        engines = await open_engines(self.engines, self.targets, patience_s=self.patience_s, tell=loading(report))
         return await entry(self.job, engines, RayLeaf(self.job_id), report)
+
+
+def loading(report: Callable[[Progress], None]) -> awaiting.Tell:
+    """Tells of engines that are waited for as of the first stage, which begins when they are there."""
+    return lambda doing: report(Progress(Stage.INGEST, None, 0, 100, note=doing))
 
 
 @dataclass(frozen=True, slots=True)

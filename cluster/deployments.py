@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 import json
+import logging
 import re
 import time
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,8 +19,9 @@ from dubbing import errors, queue_errors  # noqa: F401 - the second so that its 
 from dubbing.engines import registry
 from dubbing.engines.base import EngineInfo, Probed
 from dubbing.engines.batching import BatchStats, MicroBatcher
-from dubbing.errors import DubbingError, EngineBrokenError
+from dubbing.errors import DubbingError, EngineBrokenError, ServiceDownError, ServiceRefusedError
 
+log = logging.getLogger(__name__)
 _MARK = re.compile(r"engine-load-error (\{.*?\}) engine-load-error", re.DOTALL)
 
 
@@ -35,7 +37,7 @@ class ReplicaOptions(BaseModel):
     stuck_s: float = Field(600.0, gt=0)
     """A model call that takes longer has hung: the health check fails and Serve starts another replica, s."""
     probe_s: float = Field(300.0, gt=0)
-    """An engine that can be probed and had nothing to do for so long is given something tiny to do, s."""
+    """An engine that has answered nothing for so long, idle or failing, is given something tiny to do, s."""
 
 
 class EngineLoadError(Exception):
@@ -59,6 +61,8 @@ def load_error(status_message: str) -> DubbingError | None:
 _PROBE = object()
 """The item that stands for a probe."""
 _PROBE_LANE = "probe"
+_ELSEWHERE = (ServiceDownError, ServiceRefusedError)
+"""What another replica would meet too: starting one again and again would mend nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class EngineReplica:
         self._options = ReplicaOptions.model_validate({})
         self._numbers = itertools.count()
         self._since: float | None = None
-        self._answered_at: float | None = None
+        self._known_at: float | None = None
+        """When the model last answered, or a probe last ended."""
         self._probing: asyncio.Task[Any] | None = None
         self.probes = 0
         """Probes that have ended."""
@@ -115,18 +120,26 @@ class EngineReplica:
         """
         name = self._engine.info.name
         if self._probing is not None and self._probing.done():
-            if (error := self._probing.exception()) is not None and self._broken is None:
-                self._broken = EngineBrokenError(name=name, detail=f"it failed its health check ({error})")
+            self._judge(self._probing.exception())
             self._probing = None
         if self._broken is not None:
             raise self._broken
         since = self._since
         if since is not None and (took_s := time.monotonic() - since) > self._options.stuck_s:
             raise EngineBrokenError(name=name, detail=f"one call has been running for {took_s:.0f} s")
-        idle = self._answered_at is None or time.monotonic() - self._answered_at > self._options.probe_s
-        if idle and since is None and self._probing is None and isinstance(self._engine, Probed):
+        due = self._known_at is None or time.monotonic() - self._known_at > self._options.probe_s
+        if due and self._probing is None and isinstance(self._engine, Probed):
             asked = _Asked(_PROBE, next(self._numbers))
             self._probing = asyncio.ensure_future(self._batcher(asked, lane=_PROBE_LANE))
+
+    def _judge(self, error: BaseException | None) -> None:
+        """What a probe that ended means for this replica."""
+        self._known_at = time.monotonic()
+        if isinstance(error, _ELSEWHERE):
+            log.warning("Health check: %s", error.message)
+        elif error is not None and self._broken is None:
+            detail = f"it failed its health check ({error})"
+            self._broken = EngineBrokenError(name=self._engine.info.name, detail=detail)
 
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
@@ -146,11 +159,13 @@ class EngineReplica:
     def _run(self, asked: Sequence[_Asked]) -> Sequence[Any]:
         self._since = time.monotonic()
         try:
-            if asked[0].item is _PROBE:
-                return self._probe()
-            return self._engine.run([one.item for one in asked])
+            answers = self._probe() if asked[0].item is _PROBE else self._engine.run([one.item for one in asked])
+            self._known_at = time.monotonic()
+        except _ELSEWHERE:
+            raise
         except EngineBrokenError as error:
             self._broken = error
             raise
         finally:
-            self._since, self._answered_at = None, time.monotonic()
+            self._since = None
+        return answers

@@ -55,6 +55,8 @@ VOICES = (
 """OpenAI's voices stand for the engine's own, in turn."""
 WINDOW = 4
 """Pieces of one request in flight, as of a job."""
+PATIENCE_S = 120.0
+"""For an engine that is being started: callers give up soon after, and find it there when they come again."""
 PAUSE_MS = 200
 """Between two pieces of a spoken text."""
 _STRETCH = (0.5, 2.0)
@@ -87,7 +89,7 @@ class Desk:
 
     async def models(self) -> list[tuple[str, str]]:
         """(name, kind) of every engine that a request can name."""
-        deployed = await deployed_engines()
+        deployed = await deployed_engines(patience_s=PATIENCE_S)
         return sorted((name, kind) for kind in ("transcribe", "speak") for name in deployed.get(kind, ()))
 
     async def hear(self, upload: IO[bytes], name: str, model: str, language: str | None, lane: str) -> Heard:
@@ -153,7 +155,7 @@ class Desk:
     async def _engine(
         self, kind: Kind, model: str | None, source: str | None, target: str | None
     ) -> EngineClient[Any, Any]:
-        hosted = (await deployed_engines()).get(kind, set())
+        hosted = (await deployed_engines(patience_s=PATIENCE_S)).get(kind, set())
         candidates = [
             replace(c, located=Located(True))
             for c in await asyncio.to_thread(registry.survey, kind)
@@ -163,7 +165,7 @@ class Desk:
         if not candidates or (name is not None and name not in hosted):
             raise ModelNotFoundError(model=model or f"for {kind}", param="model")
         chosen = self._choose(candidates, kind, name, source, target)
-        engines = await open_engines({kind: chosen}, ["any"])
+        engines = await open_engines({kind: chosen}, ["any"], patience_s=PATIENCE_S)
         client = {"transcribe": engines.transcribe, "translate": engines.translate.get("any")}.get(
             kind, engines.speak.get("any")
         )

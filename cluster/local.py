@@ -59,6 +59,9 @@ _PRIVATE = {
 }
 
 
+log = logging.getLogger(__name__)
+
+
 class RaySession:
     """A Ray this process started or joined. Blocking: the caller gives it a thread."""
 
@@ -78,6 +81,8 @@ class RaySession:
         """Whether the speech API of the serve config is wanted, and with it Serve's HTTP proxies."""
         self.api = ""
         """A sentence about the speech API; empty where the config has none."""
+        self.notice = ""
+        """A sentence about what jobs will wait for; empty when they can begin."""
         self._connected = False
         self._seen: list[processes.Process] = []
         self._before: dict[str, str | None] = {}
@@ -114,10 +119,16 @@ class RaySession:
         if self.owned and entry:
             coordinator.warm_up(entry)
         with self._clock("health"):
-            serving.wait_until_healthy(app.APP, ours=ours)
+            serving.wait_until_healthy(app.APP, ours=ours, within_s=60.0 * self._settings.engine_start_min)
         if config is not None:
             with self._clock("api"):
                 self.api = serving.deploy_api(config, self._settings)
+
+    def look(self) -> str:
+        """Join Ray and start nothing; answers `notice`. Raises ClusterError."""
+        self._set(_ALWAYS)
+        self._join(str(self._settings.ray_address))
+        return self.notice
 
     def stop(self, keep_logs: Path | None = None) -> Path | None:
         """End a private Ray and everything it started, or leave a joined one. Returns where the logs were kept."""
@@ -193,13 +204,15 @@ class RaySession:
         )
 
     def _join(self, address: str) -> None:
-        import ray  # noqa: PLC0415
 
         _check_reachable(address)
         _init_ray(f"Ray at {address} refused us", address=address)
         self._connected = True
-        if not ray.cluster_resources().get("job_slot"):
-            raise ClusterError(detail=f"no node of the Ray at {address} has the resource job_slot")
+        from cluster import slots  # noqa: PLC0415 - imports ray
+
+        self.notice = slots.lacking(address)
+        if self.notice:
+            log.warning("%s", self.notice)
 
     @contextmanager
     def _clock(self, step: str) -> Iterator[None]:

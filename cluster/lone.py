@@ -6,7 +6,9 @@ import shutil
 import threading
 from pathlib import Path
 
-from cluster import folders
+import ray
+
+from cluster import folders, slots
 from cluster.launcher import RayLauncher
 from cluster.queued import PreparedJob
 from dubbing.config import Settings
@@ -32,15 +34,20 @@ class LoneDispatcher:
         self._store = OneJobStore(settings, job_id, name)
         queue = LocalQueue(self._folder / "queue.sqlite3")
         self._choice = Choice(queue, "fallback", "SQLite, for this command's job alone.", local=queue)
-        self._launcher = RayLauncher(settings, work=lambda row: PreparedJob(row.id, job))
+        patience_s = 60.0 * settings.engine_start_min
+        self._launcher = RayLauncher(settings, work=lambda row: PreparedJob(row.id, job, patience_s))
         self._dispatcher = Dispatcher(self._store, self._choice, self._launcher, name=name)
         self._launcher.report_to(self._dispatcher)
+        # It claims only for slots that are there, and where none is, an autoscaler would hear of no need for any.
+        self._wanted = None if any(self._launcher.capacity().values()) else slots.ask_for_one()
         self._dispatcher.start()
         self._thread = threading.Thread(target=self._dispatcher.go_on, name="dispatcher", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End; a job that still runs goes back in line."""
+        if self._wanted is not None:
+            ray.cancel(self._wanted)
         self._dispatcher.stop()
         self._thread.join(END_S)
         self._launcher.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.clients import deployed_engines, open_engines
+from cluster.coordinator import loading
 from cluster.leaf import RayLeaf
 from dubbing import orders, pipeline
 from dubbing.artifacts import JobFolder
@@ -33,8 +34,10 @@ class QueuedJob:
         job may live on for a moment. Raises JobBusyError when somebody else holds it.
         """
         request = orders.from_json(self.request)
-        job = await prepare(request, self.settings, await deployed_engines())
-        return await PreparedJob(self.job_id, job).run(report)
+        patience_s = 60.0 * self.settings.engine_start_min
+        engines = await deployed_engines(patience_s=patience_s, tell=loading(report))
+        job = await prepare(request, self.settings, engines)
+        return await PreparedJob(self.job_id, job, patience_s).run(report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,15 @@ class PreparedJob:
     job_id: str
     """Id of the row."""
     job: Job
+    patience_s: float
+    """Longest wait for an engine to come up."""
 
     async def run(self, report: Callable[[Progress], None]) -> JobResult:
         """Run the pipeline. Raises as QueuedJob."""
         with JobFolder(self.job.folder).lock():
-            engines = await open_engines(self.job.engines, self.job.targets)
+            engines = await open_engines(
+                self.job.engines, self.job.targets, patience_s=self.patience_s, tell=loading(report)
+            )
             return await pipeline.run(self.job, engines, RayLeaf(self.job_id), report)
 
 

@@ -87,6 +87,20 @@ class RayRoad:
         """Seconds of import, ray.init, serve.start, deploy and health, as far as the start has come."""
         return self._session.timings
 
+    @property
+    def notice(self) -> str:
+        """A sentence about what jobs will wait for on the Ray that was joined; empty when they can begin."""
+        return self._session.notice
+
+    @staticmethod
+    def look(settings: Settings) -> str:
+        """Join the Ray of the settings for a moment, and say what it lacks, as `notice`. Raises ClusterError."""
+        session = RaySession(settings)
+        try:
+            return session.look()
+        finally:
+            session.stop()
+
     async def start(self) -> None:
         """Have Ray up and the engines healthy. Raises ClusterError, or the error of an engine that cannot be loaded."""
         if self._starting is None:
@@ -103,7 +117,9 @@ class RayRoad:
         await self.start()
         from cluster import coordinator  # noqa: PLC0415 - imports ray, whose environment `start` has prepared
 
-        assignment = coordinator.Assignment(job, job.id, dict(job.engines), tuple(job.targets), self._entry)
+        assignment = coordinator.Assignment(
+            job, job.id, dict(job.engines), tuple(job.targets), self._entry, 60.0 * self._settings.engine_start_min
+        )
         following = asyncio.create_task(coordinator.follow(coordinator.submit(assignment), report))
         self._jobs.add(following)
         try:
@@ -142,10 +158,12 @@ class RayRoad:
         from cluster import control  # noqa: PLC0415 - as in `run_job`
         from cluster.clients import deployed_engines  # noqa: PLC0415
 
-        engines = {kind: sorted(names) for kind, names in (await deployed_engines()).items()}
+        deployed = await deployed_engines(patience_s=60.0 * self._settings.engine_start_min)
+        engines = {kind: sorted(names) for kind, names in deployed.items()}
         self._hosting = asyncio.create_task(asyncio.to_thread(control.deploy_unless_deployed, self._settings, engines))
         await asyncio.shield(self._hosting)  # as in `start`
         told = {**await control.info(self._settings), "api": self._session.api}
+        told["warnings"] = [*told["warnings"], *filter(None, [self.notice])]
         self._keeper = await control.keep(self._name)
         return told
 

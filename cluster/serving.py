@@ -16,6 +16,7 @@ from ray.serve.config import ProxyLocation
 from ray.serve.schema import DeploymentSchema, ServeDeploySchema, ServeStatus
 
 from cluster.app import APP, NAMES, AppArgs, assemble
+from cluster.awaiting import PATIENCE_S
 from cluster.deployments import load_error
 from dubbing.config import Settings
 from dubbing.errors import ClusterError, DubbingError, SettingsError
@@ -25,7 +26,6 @@ _CONFIGS = next(folder for folder in (_HERE / "serve_configs", _HERE.parent / "s
 """Inside the package when installed from a wheel, beside it in a checkout."""
 LAPTOP = _CONFIGS / "laptop.yaml"
 API_PATH = "cluster.http:build"
-LOAD_TIMEOUT_S = 600.0
 POLL_S = 0.05
 
 
@@ -144,12 +144,12 @@ def deployment_options(deployments: Sequence[DeploymentSchema], args: AppArgs) -
     return {NAMES[kind]: common for kind in args.engines} | found
 
 
-def wait_until_healthy(app: str, *, ours: bool) -> None:
+def wait_until_healthy(app: str, *, ours: bool, within_s: float = PATIENCE_S) -> None:
     """Return once all deployments run. Raises the error of an engine that cannot be loaded, or ClusterError.
 
     `ours`: take an application that failed away again, so that Serve does not go on trying.
     """
-    deadline = time.monotonic() + LOAD_TIMEOUT_S
+    deadline = time.monotonic() + within_s
     while True:
         status = serve.status()
         overview = status.applications.get(app)
@@ -161,7 +161,7 @@ def wait_until_healthy(app: str, *, ours: bool) -> None:
             raise error
         if time.monotonic() > deadline:
             raise ClusterError(
-                detail=f"the engines were not ready within {LOAD_TIMEOUT_S:.0f} s: {_state(status, app)}"
+                detail=f"the engines were not ready within {within_s / 60:.0f} min: {_state(status, app)}"
             )
         time.sleep(POLL_S)
 

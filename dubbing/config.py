@@ -23,6 +23,9 @@ SECRETS = ("database_url", "redis_url")
 """Addresses that may hold passwords."""
 
 
+ENGINE_START_MIN = 30
+
+
 class Settings(BaseSettings):
     """Everything that can be set from outside. A setting exists only where no default serves everybody."""
 
@@ -105,6 +108,14 @@ class Settings(BaseSettings):
         None,
         validation_alias="DUBBING_SERVE_CONFIG",
         description="Serve config to deploy; default is serve_configs/laptop.yaml of the installation.",
+    )
+    engine_start_min: int = Field(
+        ENGINE_START_MIN,
+        ge=1,
+        le=1440,
+        validation_alias="DUBBING_ENGINE_START_MIN",
+        description="Longest wait for an engine to come up, minutes: a node to be rented, an image to be pulled and "
+        "weights to be loaded take as long as the network makes them.",
     )
     serve_api_key: str | None = Field(
         None,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dubbing import roads
 from dubbing.config import Settings
 from dubbing.engines import registry
 from dubbing.engines.base import KINDS, OPTIONAL
@@ -39,7 +40,8 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Check everything a job needs; starts nothing and writes nothing but a probe file in the output folder."""
-    return [*_python(), *_programs(), *_folders(settings), *_engines(), *_torch(), *_ray(), *_queue(settings)]
+    machine = [*_python(), *_programs(), *_folders(settings), *_engines(), *_torch(), *_ray()]
+    return [*machine, *_joined(settings), *_queue(settings)]
 
 
 def _python() -> Iterator[Finding]:
@@ -123,6 +125,19 @@ def _ray() -> Iterator[Finding]:
     found = importlib.util.find_spec("ray") is not None
     fix = "" if found else "pip install 'ray[serve]'"
     yield Finding("ray", "ok" if found else "error", "installed" if found else "not installed", fix)
+
+
+def _joined(settings: Settings) -> Iterator[Finding]:
+    """The Ray that jobs will join, where one is named: whether it answers, and whether it can run a job now."""
+    if settings.ray_address in (None, "local") or importlib.util.find_spec("ray") is None:
+        return
+    try:
+        lacks = roads.look_at_ray(settings)
+    except DubbingError as error:
+        yield Finding("cluster", "error", error.message, "docs/cluster.md says what a cluster must be like.")
+        return
+    fix = "Start a node with --resources='{\"job_slot\": 4}', or let the autoscaler of the cluster bring one."
+    yield Finding("cluster", "warning" if lacks else "ok", lacks or f"{settings.ray_address}", fix if lacks else "")
 
 
 def _queue(settings: Settings) -> Iterator[Finding]:

@@ -120,7 +120,11 @@ def _models(commands: Any) -> None:
     fetch.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="take the files from this folder")
     fetch.add_argument("--revision", default="", metavar="REV", help="commit, branch or tag (default: the pinned one)")
     verify = _command(actions, "verify", "hash every file and compare", "dubbing.model_commands:verify")
-    verify.add_argument("names", metavar="NAME", nargs="*", help="only these (default: all that are here)")
+    lock = _command(
+        actions, "lock", "pin models to what is here, in a file for other machines", "dubbing.model_commands:lock"
+    )
+    for sub in (verify, lock):
+        sub.add_argument("names", metavar="NAME", nargs="*", help="only these (default: all that are here)")
 
 
 def _users(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""`dub models list|fetch|verify`: the weights that engines need, and how they get here."""
+"""`dub models list|fetch|verify|lock`: the weights that engines need, and how they get here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from dubbing.engines import registry, weights
 from dubbing.engines.base import EngineSpec
 from dubbing.engines.hub import Hub
 from dubbing.engines.weights import Weights
-from dubbing.errors import LicenceError, UsageError
+from dubbing.errors import LicenceError, UsageError, WeightsDamagedError
 from dubbing.model_errors import (
     OfflineError,
 )
@@ -140,13 +140,14 @@ def bring(model: Model, settings: Settings, *, source: Path | None = None, revis
 
 def verify(arguments: argparse.Namespace, settings: Settings) -> int:
     """Exit code 0 when every file is as it was fetched, 4 when one is not."""
-    if arguments.names:
-        chosen: Iterable[Model] = [model for name in arguments.names for model in _named(name)]
-    else:
-        chosen = [
-            m for m in models(settings.models_dir.expanduser()).values() if place_of(m.weights, settings).is_dir()
-        ]
-    found = {m.weights.name: fetching.verify(m.weights, place_of(m.weights, settings)) for m in chosen}
+    chosen = _chosen(arguments.names, settings)
+    catalogue = fetching.read_catalogue(settings.models_dir.expanduser())
+    found = {
+        m.weights.name: fetching.verify(
+            m.weights, place_of(m.weights, settings), catalogue.get(m.weights.name, fetching.NO_PIN)
+        )
+        for m in chosen
+    }
     bad = any(finding.problem for findings in found.values() for finding in findings)
     if arguments.json:
         sys.stdout.write(
@@ -162,6 +163,39 @@ def verify(arguments: argparse.Namespace, settings: Settings) -> int:
     if not found:
         sys.stdout.write(f"There are no models in {settings.models_dir.expanduser()}.\n")
     return 4 if bad else 0
+
+
+def lock(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Pin models to the revision and the hashes they have here, in a file that other machines can be given.
+
+    Raises WeightsDamagedError for a model that is not as it was fetched.
+    """
+    pins = {}
+    for model in _chosen(arguments.names, settings):
+        wanted, place = model.weights, place_of(model.weights, settings)
+        for finding in fetching.verify(wanted, place):
+            if finding.problem:
+                fix = f"Run: dub models fetch {wanted.name}"
+                detail = f"{finding.file}: {finding.problem}"
+                engine = model.engines[0]
+                raise WeightsDamagedError(kind=engine.kind, name=engine.name, detail=detail, install=fix)
+        record = weights.read_record(place)
+        pins[wanted.name] = fetching.Pin(record.revision, {name: file.sha256 for name, file in record.files.items()})
+    path = fetching.write_catalogue(settings.models_dir.expanduser(), pins) if pins else None
+    if arguments.json:
+        found = {"catalogue": str(path) if path else None, "models": {name: asdict(pin) for name, pin in pins.items()}}
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    else:
+        sys.stdout.write(f"{path}\n" if path else f"There are no models in {settings.models_dir.expanduser()}.\n")
+    return 0
+
+
+def _chosen(names: Sequence[str], settings: Settings) -> list[Model]:
+    """The models of these names, all that are here when there are none. Raises UsageError."""
+    if names:
+        return [model for name in names for model in _named(name)]
+    known = models(settings.models_dir.expanduser())
+    return [model for model in known.values() if place_of(model.weights, settings).is_dir()]
 
 
 class _Teller:

@@ -238,6 +238,8 @@ class _Order:
                     await begun
                 finally:
                     begun.cancel()
+            if road.notice:
+                self._printer.say(f"  {road.notice}")
             with self._clock("run"):
                 async with road.host_job(self.row.id, self.job):
                     await self._follow(elsewhere=False)

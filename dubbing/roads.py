@@ -22,6 +22,8 @@ class Road(Protocol):
 
     timings: dict[str, float]
     """Seconds spent on starting, by step."""
+    notice: str
+    """Once started: a sentence about what jobs will wait for; empty when they can begin."""
 
     async def start(self) -> None:
         """Get ready; the caller does something else meanwhile."""
@@ -53,6 +55,7 @@ class LocalRoad:
 
     def __init__(self, engine_options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.timings: dict[str, float] = {}
+        self.notice = ""
         self._options = engine_options or {}
         self._clients: dict[str, LocalClient[Any, Any]] = {}
 
@@ -116,8 +119,17 @@ def engines_of(job: Job, client: Callable[[str], EngineClient[Any, Any]]) -> Eng
 
 def ray_road(settings: Settings, log_dir: Path, engines: Mapping[str, Mapping[str, Any]]) -> Road:
     """The Ray road; `engines`: kind -> name -> options of the engines it must host. Raises ClusterError."""
+    road: Road = _ray_road()(settings, log_dir=log_dir, engine_args=engines)
+    return road
+
+
+def look_at_ray(settings: Settings) -> str:
+    """A sentence about what the Ray at RAY_ADDRESS lacks for jobs; empty when they can begin. Raises ClusterError."""
+    return str(_ray_road().look(settings))
+
+
+def _ray_road() -> Any:
     found = list(entry_points(group="dubbing.cluster"))
     if not found:
         raise ClusterError(detail="the package `cluster` is not installed")
-    road: Road = found[0].load()(settings, log_dir=log_dir, engine_args=engines)
-    return road
+    return found[0].load()

@@ -63,12 +63,18 @@ class ChatServer:
 
     def __init__(self, script: Script) -> None:
         self.script, self.asked = script, []  # type: list[Asked]
+        self.listing = Raw(body=json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}))
+        self.looked_up: list[tuple[str, str]] = []
+        """(path, key) of each question for the models."""
         self.stopping = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 outer.handle(self)
+
+            def do_GET(self) -> None:
+                outer.list_models(self)
 
             def log_message(self, *_: object) -> None:
                 """Tests have no use for an access log."""
@@ -99,6 +105,15 @@ class ChatServer:
         handler.send_response(said.status)
         for name, value in {"Content-Length": str(len(data)), **said.headers}.items():
             handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    def list_models(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer by `listing`, whatever is asked for."""
+        self.looked_up.append((handler.path, handler.headers.get("Authorization", "")))
+        data = self.listing.body.encode()
+        handler.send_response(self.listing.status)
+        handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         handler.wfile.write(data)
 

@@ -15,15 +15,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from dubbing.engines import probing
 from dubbing.engines.base import EngineInfo, EngineSpec, Languages, Located, TranslateItem, Translation
 from dubbing.engines.programs import Pipeline, run_once
 from dubbing.engines.sentences import Sentence, finish, split
-from dubbing.errors import EngineError, LanguageError
+from dubbing.errors import EngineBrokenError, EngineError, LanguageError
 
 PROGRAM = "apertium"
 INSTALL = "apt-get install -y --no-install-recommends apertium apertium-eng-spa"
 MODES = Path("/usr/share/apertium/modes")
 TIMEOUT_S = 20.0
+PROBE = "radio"
 
 _CODES = dict(
     re.findall(
@@ -70,6 +72,13 @@ class ApertiumEngine:
     def bucket(self, item: TranslateItem) -> Hashable:
         """One language pair per batch."""
         return primary(item.source), primary(item.target)
+
+    def probe(self) -> None:
+        """Send a word through each pipeline that runs, the first of all if none does yet. Raises EngineBrokenError."""
+        with probing.probing(self.info.name):
+            for mode in list(self._pipelines) or [route[0] for route in list(self._routes.values())[:1]]:
+                if not self._step(mode, PROBE):
+                    raise EngineBrokenError(name=self.info.name, detail=f"{mode.stem} makes nothing of a word")
 
     def close(self) -> None:
         """End all pipelines; calling twice is fine."""

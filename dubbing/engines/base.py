@@ -198,10 +198,14 @@ class Engine(Protocol[In, Out]):
 
 @runtime_checkable
 class Probed(Protocol):
-    """An engine that can tell whether its model still answers; offering it is up to the engine."""
+    """An engine that can tell whether its model still answers; every engine of this program does."""
 
     def probe(self) -> None:
-        """Run something tiny through the model, in the thread that calls `run`. Raises when the answer is not right."""
+        """Run something tiny through the loaded model, in the thread that calls `run`; it takes about as long as a line.
+
+        Raises EngineBrokenError when the model fails or what comes out is no answer; ServiceDownError or
+        ServiceRefusedError, which are of that kind, when a service elsewhere does.
+        """
         ...
 
 

@@ -92,6 +92,10 @@ class ChatEngine:
         """Any mix will do: `run` puts together what belongs together."""
         return None
 
+    def probe(self) -> None:
+        """Ask the service for its list of models, which costs nothing. Raises ServiceDownError or ServiceRefusedError."""
+        self._service.probe()
+
     def close(self) -> None:
         """Stop waiting and let the threads end."""
         self._service.close()

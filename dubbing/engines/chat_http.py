@@ -23,9 +23,12 @@ from dubbing.errors import EngineError, ServiceDownError, ServiceRefusedError, U
 
 MOST_BYTES = 4 << 20
 """Of an answer; translations of a few lines are a thousandth of it."""
+PROBE_TIMEOUT_S = 10.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """Statuses that pass by themselves; the last ones are those of proxies."""
+_LIVES = frozenset({200, 404, 405, 429, 501})
+"""Answers to a question for the models: a list, none to be had, or too much to do."""
 
 Message = Mapping[str, str]
 """{"role": ..., "content": ...}"""
@@ -99,6 +102,17 @@ class ChatService:
             if self._closed.wait(wait_s):
                 raise EngineError(name=self._name, detail="it was shut down while it waited for the service")
 
+    def probe(self) -> None:
+        """Ask once for the list of models, free of charge; a service that has none answers all the same.
+
+        Raises ServiceRefusedError for a key it does not take, ServiceDownError when it does not answer or not well.
+        """
+        reply = self._exchange("GET", "/models", None, min(PROBE_TIMEOUT_S, self._timeout_s))
+        if reply.status in _LIVES:
+            return
+        kind = ServiceDownError if not reply.status or reply.status in _PASSING else ServiceRefusedError
+        raise kind(name=self._name, detail=f"{self.host}, {self._said(reply)}")
+
     def close(self) -> None:
         """Wake who waits."""
         self._closed.set()
@@ -125,39 +139,41 @@ class ChatService:
         return reply.words.replace(self._key, "***") if self._key else reply.words
 
     def _post(self, question: Mapping[str, Any]) -> Reply:
-        connection = self._connection()
+        return self._exchange("POST", "/chat/completions", json.dumps(question).encode(), self._timeout_s)
+
+    def _exchange(self, method: str, where: str, sent: bytes | None, timeout_s: float) -> Reply:
+        """One request below the service's address."""
+        connection = self._connection(timeout_s)
         # A timeout of the socket bounds each read, not their sum: a service that drips would hold a line for hours.
-        deadline = threading.Timer(self._timeout_s, _cut, [connection])
+        deadline = threading.Timer(timeout_s, _cut, [connection])
         deadline.daemon = True
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Connection": "close"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        path = f"{self._parts.path.rstrip('/')}/chat/completions" + (
-            f"?{self._parts.query}" if self._parts.query else ""
-        )
+        path = f"{self._parts.path.rstrip('/')}{where}" + (f"?{self._parts.query}" if self._parts.query else "")
         begun = time.monotonic()
         try:
             deadline.start()
-            connection.request("POST", path, json.dumps(question).encode(), headers)
+            connection.request(method, path, sent, headers)
             response = connection.getresponse()
             body = response.read(MOST_BYTES)
-            if time.monotonic() - begun < self._timeout_s:
+            if time.monotonic() - begun < timeout_s:
                 return Reply(response.status, body, response.getheader("Retry-After") or "")
-            return Reply(0, trouble=f"no answer within {self._timeout_s:g} s")
+            return Reply(0, trouble=f"no answer within {timeout_s:g} s")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            late = time.monotonic() - begun >= self._timeout_s
-            said = f"no answer within {self._timeout_s:g} s" if late else f"{type(error).__name__}: {error}"
+            late = time.monotonic() - begun >= timeout_s
+            said = f"no answer within {timeout_s:g} s" if late else f"{type(error).__name__}: {error}"
             return Reply(0, trouble=said)
         finally:
             deadline.cancel()
             connection.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         host, port = self.host, self._port
         if self._parts.scheme == "https":
             context = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)
-        return http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+            return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+        return http.client.HTTPConnection(host, port, timeout=timeout_s)
 
 
 def retry_in(reply: Reply, tries: int, left_s: float) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from dubbing.engines import options as engine_options
-from dubbing.engines import weights
+from dubbing.engines import probing, weights
 from dubbing.engines.base import Located
 from dubbing.engines.ctranslate2_codecs import Codec, MakeCodec
 from dubbing.engines.weights import Weights
@@ -26,6 +26,8 @@ _EDGE = 1 << 20
 _LOOP_TIMES = 4
 """A stretch of tokens said this often in a row at the end is a loop."""
 _LOOP_LENGTH = 8
+_PROBE = ["▁a", "</s>"]
+"""Tokens of a probe; a vocabulary that lacks one takes it for its unknown word."""
 _GUARD = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3}
 """How a sentence that ran into a loop is decoded again."""
 
@@ -119,6 +121,14 @@ class Model:
         """Several translations of each sentence, the best first; those that loop are left out."""
         found = self._decode(sentences, self._options.hypotheses, {})
         return [[answer for answer in answers if not answer.looped] for answers in found]
+
+    def probe(self) -> None:
+        """Translate a word with as few steps as there can be. Raises EngineBrokenError when no numbers come out."""
+        with probing.probing(self._name):
+            [result] = self._translator.translate_batch(
+                [_PROBE], beam_size=1, max_decoding_length=2, return_scores=True
+            )
+            probing.require_numbers(self._name, "its scores", result.scores)
 
     def close(self) -> None:
         """Free the memory; calling twice is fine."""

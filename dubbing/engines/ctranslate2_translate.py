@@ -66,6 +66,10 @@ class CTranslate2Engine:
         """Lines of about the same length; languages may mix."""
         return length_class(item.text)
 
+    def probe(self) -> None:
+        """Translate a word. Raises EngineBrokenError."""
+        self._model.probe()
+
     def close(self) -> None:
         """Free the memory."""
         self._model.close()
@@ -103,6 +107,11 @@ class OpusEngine:
     def bucket(self, item: TranslateItem) -> Hashable:
         """One language pair per batch, and lines of about the same length."""
         return self._pair(item), length_class(item.text)
+
+    def probe(self) -> None:
+        """Translate a word with each checkpoint that is loaded. Raises EngineBrokenError."""
+        for model in self._models.values():
+            model.probe()
 
     def close(self) -> None:
         """Free the memory."""

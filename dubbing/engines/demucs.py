@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from dubbing.engines import options as engine_options
-from dubbing.engines import weights
+from dubbing.engines import probing, weights
 from dubbing.engines.base import EngineInfo, EngineSpec, Languages, Located, SeparateItem, Stems
 from dubbing.errors import BadInputError, EngineMissingError, WeightsDamagedError
 
@@ -29,6 +29,7 @@ RATE = 48_000
 """Hz, of what comes in and goes out; the network has its own rate."""
 NETWORK = "demucs.htdemucs.HTDemucs"
 VOICES = "vocals"
+PROBE_S = 0.25
 FILE = "955717e8.safetensors"
 WEIGHTS = weights.Weights(
     name="htdemucs",
@@ -100,6 +101,19 @@ class DemucsEngine:
     def bucket(self, item: SeparateItem) -> Hashable:
         """Any mix will do: pieces are padded to one length."""
         return None
+
+    def probe(self) -> None:
+        """Part a quarter of a second. Raises EngineBrokenError when no numbers come out."""
+        torch, rate = self._torch, int(self._network.samplerate)
+        mono = torch.from_numpy(probing.tone(PROBE_S, rate).astype(np.float32)) / 32768
+        # Otherwise the network would fill up any piece to its full length, seconds of work on a CPU.
+        self._network.use_train_segment = False
+        try:
+            with probing.probing(NAME), torch.inference_mode():
+                parts = self._network(mono.expand(1, 2, -1).to(self._device))
+                probing.require_numbers(NAME, "its samples", parts.cpu())
+        finally:
+            self._network.use_train_segment = True
 
     def close(self) -> None:
         """Let go of the network, and of the GPU's memory with it."""

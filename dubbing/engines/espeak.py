@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dubbing.engines import probing
 from dubbing.engines.base import EngineInfo, EngineSpec, Languages, Located, SpeakItem
 from dubbing.engines.programs import run_once
 from dubbing.errors import BadInputError, EngineError, LanguageError
@@ -34,6 +35,7 @@ QUIET = 64
 """Samples below this are silence, about -54 dBFS; espeak's own pauses are digital zeros."""
 WAV_HEADER = 44
 TIMEOUT_S = 30.0
+PROBE = SpeakItem("radio", "en", "en-us")
 
 _SUBSTITUTES = {
     "zh": "cmn",
@@ -80,6 +82,11 @@ class EspeakEngine:
     def bucket(self, item: SpeakItem) -> Hashable:
         """Any mix will do: each line is a process of its own."""
         return None
+
+    def probe(self) -> None:
+        """Speak a word. Raises EngineBrokenError."""
+        with probing.probing(self.info.name):
+            _speak(PROBE)
 
     def close(self) -> None:
         """Let the threads end."""

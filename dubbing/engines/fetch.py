@@ -50,6 +50,9 @@ class Pin:
     """Hashes by file name, as far as they are known."""
 
 
+NO_PIN = Pin()
+
+
 def read_catalogue(models: Path) -> dict[str, Pin]:
     """The pins that the owner of the models folder wrote down. Raises CatalogueError."""
     path = models / CATALOGUE
@@ -63,6 +66,25 @@ def read_catalogue(models: Path) -> dict[str, Pin]:
         }
     except (OSError, ValueError, AttributeError) as error:
         raise CatalogueError(path=str(path), detail=" ".join(str(error).split())[:200]) from error
+
+
+def write_catalogue(models: Path, pins: Mapping[str, Pin]) -> Path:
+    """Add these pins to the catalogue of the models folder, in place of those of the same models; answers its path.
+
+    Raises CatalogueError, MachineError.
+    """
+    path = models / CATALOGUE
+    told = {
+        name: {"revision": pin.revision, "files": dict(sorted(pin.sha256.items()))}
+        for name, pin in sorted({**read_catalogue(models), **pins}.items())
+    }
+    part = path.with_name(f".{CATALOGUE}.part")
+    try:
+        part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise MachineError(detail=f"{path} cannot be written ({error.strerror or error})") from error
+    return path
 
 
 def pin(weights: Weights, place: Path, catalogue: Mapping[str, Pin], revision: str = "") -> Pin:
@@ -144,15 +166,24 @@ class Finding:
     """As the end of a sentence; empty when the file is as it was fetched."""
 
 
-def verify(weights: Weights, place: Path) -> list[Finding]:
-    """Hash every file and compare it with the record; files that nobody asked for are findings too."""
+def verify(weights: Weights, place: Path, listed: Pin = NO_PIN) -> list[Finding]:
+    """Hash every file and compare it with the record, and the record with what the catalogue `listed`.
+
+    Files that nobody asked for are findings too.
+    """
     try:
         record = read_record(place)
     except ValueError:
         return [Finding(RECORD, "it cannot be read")]
     if not record.files:
         return [Finding(RECORD, "there is none, so nothing is known of these files")]
-    found = [Finding(name, _difference(place / name, record.files.get(name))) for name in weights.files]
+    found = [
+        Finding(name, _difference(place / name, record.files.get(name), listed.sha256.get(name, "")))
+        for name in weights.files
+    ]
+    if listed.revision and record.revision != listed.revision:
+        problem = f"it was fetched at the revision {record.revision or 'that nobody noted'}"
+        found.append(Finding(RECORD, f"{problem}, and the catalogue says {listed.revision}"))
     known = {RECORD, *weights.files}
     others = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
     # What begins with a dot is ours: the lock, and downloads on their way.
@@ -239,7 +270,7 @@ class _Digests:
         self.blob.update(block)
 
 
-def _difference(path: Path, known: FileRecord | None) -> str:
+def _difference(path: Path, known: FileRecord | None, listed: str) -> str:
     if not path.is_file():
         return "it is missing"
     if known is None:
@@ -248,7 +279,9 @@ def _difference(path: Path, known: FileRecord | None) -> str:
     if size != known.size:
         return f"it has {size} bytes, not {known.size}"
     found = sha256_of(path)
-    return "" if found == known.sha256 else f"its SHA-256 is {found}, not {known.sha256}"
+    if found != known.sha256:
+        return f"its SHA-256 is {found}, not {known.sha256}"
+    return f"its SHA-256 is {found}, and the catalogue says {listed}" if listed and found != listed else ""
 
 
 def _require_room(weights: Weights, place: Path, sizes: Mapping[Path, int]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dubbing.engines import vad
+from dubbing.engines import probing, vad
 from dubbing.engines.base import (
     AlignItem,
     EngineInfo,
@@ -51,6 +51,7 @@ WORDS_PER_SECOND = 4.0
 LEAST_COVERED = 0.25
 """Share of the speech that the words of a text must fill; transcripts fill 0.7 and more, other texts hardly any."""
 TIMEOUT_S, TIMEOUT_PER_SECOND = 30.0, 10.0
+PROBE_S = 0.2
 MASK = "…"
 """Stands for a word that is not repeated: an ellipsis is silent when it is spoken and readable when it is shown."""
 _RUDE = ("fuck", "shit", "cunt", "nigg", "faggot", "bitch", "whore", "bastard", "asshole", "dickhead", "pussy", "slut")
@@ -93,6 +94,11 @@ class _Children:
         order = sorted(range(len(tasks)), key=lambda i: -tasks[i].audio.size)
         futures = {i: self._threads.submit(self._decode, tasks[i]) for i in order}
         return [futures[i].result() for i in range(len(tasks))]
+
+    def probe(self, name: str, text: str | None) -> None:
+        """Have every process decode a moment of sound. Raises EngineBrokenError when one that died does not start again."""
+        with probing.probing(name):
+            self.decode([_Task(probing.tone(PROBE_S, SAMPLE_RATE), text)] * self._count)
 
     def close(self) -> None:
         if self._closed.is_set():
@@ -161,6 +167,10 @@ class PocketsphinxTranscriber:
         """Any mix will do."""
         return None
 
+    def probe(self) -> None:
+        """Recognise a fifth of a second of a buzz. Raises EngineBrokenError."""
+        self._children.probe(self.info.name, None)
+
     def close(self) -> None:
         """End the decoder processes; calling twice is fine."""
         self._children.close()
@@ -199,6 +209,10 @@ class PocketsphinxAligner:
     def bucket(self, item: AlignItem) -> Hashable:
         """Any mix will do."""
         return None
+
+    def probe(self) -> None:
+        """Align a word to a fifth of a second of a buzz. Raises EngineBrokenError."""
+        self._children.probe(self.info.name, "a")
 
     def close(self) -> None:
         """End the decoder processes; calling twice is fine."""

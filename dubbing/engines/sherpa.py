@@ -17,9 +17,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from dubbing.engines import options as engine_options
-from dubbing.engines import speakers, weights
+from dubbing.engines import probing, speakers, weights
 from dubbing.engines.base import DiarizeItem, EngineInfo, EngineSpec, Languages, Located, Turns
-from dubbing.errors import EngineError, EngineMissingError, WeightsDamagedError
+from dubbing.errors import EngineBrokenError, EngineError, EngineMissingError, WeightsDamagedError
 
 NAME = "sherpa-onnx-diarize"
 INSTALL = "pip install 'dubbing-pipeline[diarize]'"
@@ -52,6 +52,7 @@ NEEDED: Mapping[str, frozenset[str]] = {
 PRINT_S = 30
 """Speech of a cluster that its voice print is made from, s: its longest turns."""
 LEAST_PRINT_S = 0.5
+PROBE_S = 1.0
 THRESHOLD = 0.5
 """Cosine distance up to which sherpa-onnx joins stretches of speech, its own default."""
 
@@ -93,6 +94,8 @@ class SherpaDiarizer:
                 sherpa_onnx.FastClusteringConfig(-1, THRESHOLD),
             )
         )
+        self._probe_sound = probing.tone(PROBE_S, RATE).astype(np.float32) * np.float32(1 / 32768)
+        self._probe_heard = self._turns(self._probe_sound)
         versions = (
             weights.version(prints),
             weights.version(segmentation),
@@ -115,6 +118,16 @@ class SherpaDiarizer:
         """Any mix will do."""
         return None
 
+    def probe(self) -> None:
+        """A voice print of a second of sound, and its turns, which must be those it had when the networks were loaded.
+
+        Raises EngineBrokenError.
+        """
+        with probing.probing(NAME):
+            probing.require_numbers(NAME, "its voice prints", self._print(self._probe_sound, [(0.0, PROBE_S)]))
+            if self._turns(self._probe_sound) != self._probe_heard:
+                raise EngineBrokenError(name=NAME, detail="it hears something else in a sound than it did at first")
+
     def close(self) -> None:
         """Let go of the networks."""
         self._diarizer = self._extractor = None
@@ -129,7 +142,7 @@ class SherpaDiarizer:
         if not speech.audio.size:
             return Turns(())
         samples = speech.audio.astype(np.float32) * np.float32(1 / 32768)
-        found = [(s.start, s.end, s.speaker) for s in self._diarizer.process(samples).sort_by_start_time()]
+        found = self._turns(samples)
         clusters = sorted({cluster for _, _, cluster in found})
         spoken = [round(sum(b - a for a, b, c in found if c == cluster) * 1000) for cluster in clusters]
         prints = [self._print(samples, [(a, b) for a, b, c in found if c == cluster]) for cluster in clusters]
@@ -138,6 +151,10 @@ class SherpaDiarizer:
         return speakers.named(
             (start, end, person[cluster]) for a, b, cluster in found for start, end in speech.back(a, b)
         )
+
+    def _turns(self, samples: npt.NDArray[np.float32]) -> list[tuple[float, float, int]]:
+        """(start s, end s, cluster) as sherpa-onnx finds them in samples of -1..1."""
+        return [(s.start, s.end, s.speaker) for s in self._diarizer.process(samples).sort_by_start_time()]
 
     def _print(self, samples: npt.NDArray[np.float32], turns: Sequence[tuple[float, float]]) -> list[float]:
         """Voice print of a cluster; zeros when it has too little speech for one."""

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dubbing.engines import hallucination, vad, whisper_words
+from dubbing.engines import hallucination, probing, vad, whisper_words
 from dubbing.engines.base import EngineInfo, TranscribeItem, Transcript
 from dubbing.engines.hallucination import Decoding
 from dubbing.errors import BadInputError, EngineBrokenError, EngineError, LanguageError
 
 SAMPLE_RATE, WINDOW_MS, FRAMES = 16_000, 30_000, 3_000
 """Whisper looks at 30 s, 3,000 frames of 10 ms, at a time."""
+PROBE_FRAMES = 100
 MAX_LENGTH = 448
 """Tokens of prompt and answer that the decoder has room for."""
 FIRST_STAMP = 50
@@ -101,6 +102,15 @@ class WhisperEngine:
     def bucket(self, item: TranscribeItem) -> Hashable:
         """Any mix will do."""
         return None
+
+    def probe(self) -> None:
+        """Encode a second of sound and take one step of the decoder. Raises EngineBrokenError when no numbers come out."""
+        with probing.probing(self.info.name):
+            heard = self._model.feature_extractor(probing.tone(1.0, SAMPLE_RATE).astype(np.float32) / 32768)
+            encoded = self._model.encode(np.ascontiguousarray(heard[None, :, :PROBE_FRAMES]))
+            probing.require_numbers(self.info.name, "the encoder's answers", _array(encoded))
+            [answer] = self._model.model.detect_language(encoded)
+            probing.require_numbers(self.info.name, "the decoder's answers", [chance for _, chance in answer])
 
     def close(self) -> None:
         """Free the model's memory; calling twice is fine."""
@@ -245,8 +255,15 @@ def _rows(encoded: Any, rows: list[int]) -> Any:
 
     if len(rows) == encoded.shape[0]:
         return encoded
+    return ctranslate2.StorageView.from_array(np.ascontiguousarray(_array(encoded)[rows]))
+
+
+def _array(encoded: Any) -> npt.NDArray[np.float32]:
+    """The encoder's output on the CPU, whatever its device and its type; shape (pieces, frames, channels)."""
+    import ctranslate2  # noqa: PLC0415 - imported when it is chosen
+
     here = encoded.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu)
-    return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.asarray(here)[rows]))
+    return np.asarray(here)
 
 
 def _failure(name: str, error: RuntimeError) -> EngineError:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dubbing import timing
-from dubbing.engines import weights
+from dubbing.engines import probing, weights
 from dubbing.engines.base import EngineInfo, SpeakItem
 from dubbing.engines.rates import units_per_second
 from dubbing.engines.xtts import NAME, RATE_RANGE, WEIGHTS, XttsOptions
@@ -84,6 +84,14 @@ class XttsEngine:
     def bucket(self, item: SpeakItem) -> Hashable:
         """Any mix will do: voices, languages and lengths share a batch."""
         return None
+
+    def probe(self) -> None:
+        """One step of the GPT, and the vocoder on what it gave. Raises EngineBrokenError when no numbers come out."""
+        with probing.probing(NAME), torch.inference_mode():
+            timbre = self.model.nobody()
+            [said] = self.model.decoder([Utterance((), timbre.conditioning, 1, 0)], self.sampling)
+            probing.require_numbers(NAME, "the latents of the GPT", said.latents.cpu())
+            probing.require_numbers(NAME, "the samples of the vocoder", self.model.wave(said.latents, timbre))
 
     def close(self) -> None:
         """Let go of the model."""

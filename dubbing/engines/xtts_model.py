@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torchaudio
 from torch.nn import functional
@@ -110,9 +111,21 @@ class XttsModel:
         if rate != 1.0:
             faster = functional.interpolate(latents.transpose(1, 2), scale_factor=1 / rate, mode="linear")
             latents = faster.transpose(1, 2)
-        wave_ = self.xtts.hifigan_decoder(latents, g=timbre.embedding).flatten().float().cpu().numpy()
-        audio: Int16Audio = np.rint(np.clip(wave_, -1.0, 1.0) * 32767).astype(np.int16)
+        audio: Int16Audio = np.rint(np.clip(self.wave(latents[0], timbre), -1.0, 1.0) * 32767).astype(np.int16)
         return audio
+
+    def wave(self, latents: torch.Tensor, timbre: Timbre) -> npt.NDArray[np.float32]:
+        """Latents of shape (steps, channels) as the vocoder gives them back: samples in about -1..1."""
+        samples: npt.NDArray[np.float32] = (
+            self.xtts.hifigan_decoder(latents[None], g=timbre.embedding).flatten().float().cpu().numpy()
+        )
+        return samples
+
+    def nobody(self) -> Timbre:
+        """A timbre that is nobody's, of the right shapes."""
+        args = self.xtts.args
+        conditioning = torch.zeros((1, 1, self.xtts.gpt.model_dim), device=self.device)
+        return Timbre(conditioning, torch.ones((1, args.d_vector_dim, 1), device=self.device))
 
     def _listen(self, reference: Path) -> Timbre:
         samples, rate = _read(reference)

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.deployments import EngineReplica
 from dubbing.engines import fake
 from dubbing.engines.base import EngineSpec, TranslateItem, Translation
 from dubbing.errors import EngineBrokenError, NoSpeechError, ProgramMissingError
 from dubbing.types import Progress, Stage
 
-PLUGINS = ("costly-translate", "deadly-translate", "brittle-translate", "programless-speak", "crooked-speak")
+PLUGINS = (
+    "costly-translate",
+    "deadly-translate",
+    "brittle-translate",
+    "slow-translate",
+    "programless-speak",
+    "crooked-speak",
+)
 
 
 class _Named(fake.FakeTranslate):
@@ -46,6 +55,13 @@ def _crooked(options: Mapping[str, Any]) -> Any:
     raise ZeroDivisionError("a defect in the engine's loading code")
 
 
+def _slow(options: Mapping[str, Any]) -> Any:
+    """Loads for as long as there is no file `gate`."""
+    while not Path(options["gate"]).exists():
+        time.sleep(0.05)
+    return _Named("slow-translate", options)
+
+
 def _spec(name: str, base: EngineSpec, load: Callable[[Mapping[str, Any]], Any]) -> EngineSpec:
     return dataclasses.replace(base, name=name, load=load)
 
@@ -53,8 +69,23 @@ def _spec(name: str, base: EngineSpec, load: Callable[[Mapping[str, Any]], Any])
 COSTLY = _spec("costly-translate", fake.TRANSLATE, lambda options: _Named("costly-translate", options))
 DEADLY = _spec("deadly-translate", fake.TRANSLATE, lambda options: _Deadly("deadly-translate", options))
 BRITTLE = _spec("brittle-translate", fake.TRANSLATE, lambda options: _Brittle("brittle-translate", options))
+SLOW = _spec("slow-translate", fake.TRANSLATE, _slow)
 PROGRAMLESS = _spec("programless-speak", fake.SPEAK, _programless)
 CROOKED = _spec("crooked-speak", fake.SPEAK, _crooked)
+
+
+class SpoilableReplica(EngineReplica):
+    """A replica of a translator of CTranslate2 whose loaded model can be broken."""
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def spoil(self, folder: str) -> None:
+        """The model goes on with the weights in another folder."""
+        import ctranslate2  # noqa: PLC0415 - only in the one replica that uses it
+
+        engine: Any = self._engine
+        engine._model._translator = ctranslate2.Translator(folder)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ from cluster_support import eventually_async
 from pydantic import ValidationError
 
 from cluster.deployments import EngineLoadError, EngineReplica, load_error
-from dubbing.errors import EngineBrokenError, EngineMissingError, ProgramMissingError, UsageError
+from dubbing.errors import (
+    EngineBrokenError,
+    EngineError,
+    EngineMissingError,
+    ProgramMissingError,
+    ServiceDownError,
+    UsageError,
+)
+from tests.chat_server import chat_server
 
 
 def test_a_model_call_that_hangs_fails_the_health_check_until_it_returns() -> None:
@@ -65,6 +74,61 @@ def test_an_idle_model_is_probed_and_one_that_fails_the_probe_is_replaced(tmp_pa
         assert f"failed its health check (The engine fake-translate failed: {sick} says it is sick)" in error.message
         with pytest.raises(EngineBrokenError):
             await replica.check_health()
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_fails_every_line_is_probed_although_it_is_busy(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        sick = tmp_path / "sick"
+        replica = EngineReplica("fake-translate", {"sick_if": str(sick), "poison": "", "base_ms": 5})
+        replica.reconfigure({"probe_s": 0.2})
+
+        async def lines() -> None:
+            while True:
+                with contextlib.suppress(EngineError):
+                    await replica(english("fails"), "job")
+
+        async def probed() -> bool:
+            await replica.check_health()
+            return replica.probes == 1
+
+        await eventually_async(probed)
+        sick.touch()
+        busy = asyncio.ensure_future(lines())
+        error = await until_it_fails(replica)
+        assert "says it is sick" in error.message
+        busy.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_service_that_is_down_is_no_reason_to_replace_the_replica_that_asks_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        with chat_server() as server:
+            monkeypatch.setenv("DUBBING_CHAT_URL", server.url)
+            monkeypatch.setenv("DUBBING_CHAT_MODEL", "tiny-chat")
+            replica = EngineReplica("chat", {"patience_s": 0.1})
+            replica.reconfigure({"probe_s": 0.01})
+            asked = server.looked_up
+
+            async def probed() -> bool:
+                await replica.check_health()
+                return bool(asked) and replica.probes >= 1
+
+            await eventually_async(probed)
+            assert server.asked == [], "a probe should cost no tokens"
+
+        async def told() -> bool:
+            await replica.check_health()
+            return "does not answer" in caplog.text
+
+        await eventually_async(told)
+        with pytest.raises(ServiceDownError):
+            await replica(english("hello"), "job")
+        await replica.check_health()
 
     asyncio.run(scenario())
 

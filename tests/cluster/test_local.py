@@ -15,7 +15,7 @@ import pytest
 import ray
 from cluster_support import Cluster, python_path, write_config
 
-from cluster import local, processes, serving
+from cluster import local, processes, serving, slots
 from cluster.road import RayRoad
 from dubbing.config import Settings
 from dubbing.errors import ClusterError, ProgramMissingError, SettingsError
@@ -121,6 +121,17 @@ def test_a_ray_of_another_version_is_an_error_that_says_so(cluster: Cluster, plu
     )
     assert "ersion mismatch" in told
     assert "2.0.0" in told
+
+
+@pytest.mark.parametrize("most", [None, {"CPU": 64, "job_slot": 8}], ids=["not known", "known"])
+def test_a_ray_whose_nodes_with_job_slots_are_still_to_come_is_told_of(most: dict[str, float] | None) -> None:
+    assert slots.verdict("head:6379", {"CPU": 2}, most).startswith("No node of the Ray at head:6379 offers")
+    assert slots.verdict("head:6379", {"CPU": 2, "job_slot": 4}, most) == ""
+
+
+def test_a_ray_that_can_never_have_a_job_slot_is_refused() -> None:
+    with pytest.raises(ClusterError, match=r"no type of node that the Ray at head:6379 can have offers .* job_slot"):
+        slots.verdict("head:6379", {"CPU": 2}, {"CPU": 64, "GPU": 8})
 
 
 def test_another_process_joins_and_reuses_the_engines(cluster: Cluster, plugin: Path) -> None:

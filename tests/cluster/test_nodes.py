@@ -33,6 +33,7 @@ CHAOS = os.environ.get("DUBBING_TEST_CHAOS") == "1"
 SLOTS = 10 if CHAOS else 4
 """Of each of the two nodes."""
 ROUNDS = 5 if CHAOS else 1
+NODES = 2
 LINES = 6
 """Of a job."""
 LOST_S = 55.0
@@ -45,15 +46,15 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.jobs = 0
-        self.open()
+        self.open(nodes=NODES)
 
-    def open(self) -> None:
-        self.town = Town(nodes=2, slots=SLOTS)
+    def open(self, nodes: int) -> None:
+        self.town = Town(nodes=nodes, slots=SLOTS)
         with contextlib.ExitStack() as unless_open:
             unless_open.callback(self.town.close)
             self.served, told = begin(self.folder, {"RAY_ADDRESS": self.town.address})
             unless_open.pop_all()
-        assert f"ready, {2 * SLOTS} jobs at once" in told
+        assert f"ready, {nodes * SLOTS} jobs at once" in told
 
     def close(self) -> None:
         try:
@@ -266,7 +267,7 @@ def test_a_node_that_dies_under_its_runners_has_all_of_them_run_again_elsewhere(
         town.add_node()
 
 
-def test_after_the_head_died_a_second_start_of_everything_resumes_all_jobs(site: Site) -> None:
+def test_after_the_head_died_a_second_start_of_everything_resumes_all_jobs_once_nodes_come(site: Site) -> None:
     for _ in range(ROUNDS):
         with site.served.speechless():
             jobs = site.talks(SLOTS)
@@ -280,7 +281,15 @@ def test_after_the_head_died_a_second_start_of_everything_resumes_all_jobs(site:
         assert len(left) > 1
         site.close()
         kept = site.kept(jobs)
-        site.open()
+        site.open(nodes=0)
+        nothing_yet = "offers the resource job_slot yet: jobs wait until one does"
+        assert nothing_yet in (site.folder / "serve.log").read_text()
+        doctor = json.loads(site.served.dub("doctor", "--json").stdout)
+        [cluster] = [finding for finding in doctor if finding["name"] == "cluster"]
+        assert (cluster["state"], nothing_yet in cluster["detail"]) == ("warning", True)
+        eventually(lambda: site.town.wanted() == [BUNDLE] * SLOTS, 60)
+        for _ in range(NODES):
+            site.town.add_node()
         site.verify(jobs, kept)
 
         for job in jobs.values():

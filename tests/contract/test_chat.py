@@ -21,6 +21,7 @@ from dubbing.engines.chat_http import Reply, retry_in
 from dubbing.engines.local import LocalClient
 from dubbing.errors import (
     DubbingError,
+    EngineBrokenError,
     EngineError,
     EngineMissingError,
     ServiceDownError,
@@ -476,3 +477,37 @@ def test_an_answer_is_judged_by_the_ids_that_were_asked_for() -> None:
 def _asked(items: dict[int, TranslateItem]) -> Asked:
     document = {"target": "es", "lines": [{"id": number, "text": item.text} for number, item in items.items()]}
     return Asked(document, [{}, {}], "", {})
+
+
+@pytest.mark.parametrize("status", [200, 404, 405, 429])
+def test_a_probe_asks_for_the_models_and_takes_any_answer_of_a_service_that_lives(
+    status: int, service: Callable[..., ChatServer]
+) -> None:
+    server = service()
+    server.listing = Raw(status, "{}")
+    engine = load(server)
+    engine.probe()
+    engine.close()
+    assert server.looked_up == [("/v1/models", f"Bearer {KEY}")]
+    assert server.asked == [], "a probe should cost no tokens"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        (401, ServiceRefusedError, r"Incorrect API key \*\*\*"),
+        (301, ServiceRefusedError, "status 301"),
+        (500, ServiceDownError, "status 500"),
+        (503, ServiceDownError, "status 503"),
+    ],
+)
+def test_a_probe_fails_for_a_service_that_is_down_or_refuses_the_key(
+    status: int, error: type[EngineBrokenError], said: str, service: Callable[..., ChatServer]
+) -> None:
+    server = service()
+    server.listing = Raw(status, json.dumps({"error": {"message": f"Incorrect API key {KEY}"}}) if status < 500 else "")
+    engine = load(server)
+    with pytest.raises(error, match=said) as caught:
+        engine.probe()
+    engine.close()
+    assert KEY not in caught.value.message

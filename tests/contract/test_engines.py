@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from broken_models import break_model, own_options
 from engine_media import clip, recording, reference, require, silence
 
 from dubbing.engines import (
@@ -32,6 +34,7 @@ from dubbing.engines.base import (
     DiarizeItem,
     Engine,
     EngineSpec,
+    Probed,
     SeparateItem,
     SpeakItem,
     Stems,
@@ -40,7 +43,7 @@ from dubbing.engines.base import (
     TranslateItem,
 )
 from dubbing.engines.local import LocalClient
-from dubbing.errors import DubbingError
+from dubbing.errors import DubbingError, EngineBrokenError, EngineError
 from dubbing.types import Speech
 from tests.chat_server import chat_server, good
 
@@ -129,12 +132,19 @@ def cases() -> dict[str, Case]:
 
 
 @pytest.fixture
-def chat_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def services() -> Iterator[ExitStack]:
+    """The services that engines of this test need; closing it ends them."""
+    with ExitStack() as running:
+        yield running
+
+
+@pytest.fixture
+def chat_service(monkeypatch: pytest.MonkeyPatch, services: ExitStack) -> None:
     """A chat service that answers every line but one."""
-    with chat_server(lambda asked: "" if MUTE in asked.texts.values() else good(asked)) as server:
-        monkeypatch.setenv("DUBBING_CHAT_URL", server.url)
-        monkeypatch.setenv("DUBBING_CHAT_MODEL", "tiny-chat")
-        yield
+    script = lambda asked: "" if MUTE in asked.texts.values() else good(asked)  # noqa: E731 - it is short
+    server = services.enter_context(chat_server(script))
+    monkeypatch.setenv("DUBBING_CHAT_URL", server.url)
+    monkeypatch.setenv("DUBBING_CHAT_MODEL", "tiny-chat")
 
 
 @pytest.fixture(params=list(cases()))
@@ -231,6 +241,27 @@ def test_closing_twice_is_fine_and_leaves_no_process(case: Case) -> None:
     engine.close()
     engine.close()
     assert {p.pid for p in psutil.Process().children(recursive=True)} <= before
+
+
+def test_a_model_passes_its_probe_as_often_as_it_is_asked_and_fails_it_once_it_is_broken(
+    case: Case, services: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = own_options(case.spec, tmp_path)
+    engine = case.spec.load(options)
+    assert isinstance(engine, Probed), "health checks have nothing to ask"
+    try:
+        engine.probe()
+        answer = exact(engine.run(case.items()[:1])[0])
+        engine.probe()
+        if engine.info.deterministic:
+            assert exact(engine.run(case.items()[:1])[0]) == answer, "the probe should leave no trace"
+        break_model(case.spec, engine, options, monkeypatch, services.close)
+        with pytest.raises(EngineError if case.spec.hidden else EngineBrokenError) as caught:
+            engine.probe()
+        assert case.spec.name in caught.value.message
+        assert "<" not in caught.value.message
+    finally:
+        engine.close()
 
 
 def test_a_bucket_can_be_a_key(case: Case, engine: Engine[Any, Any]) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_models import spoiled_sherpa
 from engine_media import recording
 
 from dubbing.engines import fake, sherpa, vad, weights
 from dubbing.engines.base import DiarizeItem, Engine, EngineSpec, Turns
-from dubbing.errors import EngineError, UsageError, WeightsDamagedError, WeightsMissingError
+from dubbing.errors import EngineBrokenError, EngineError, UsageError, WeightsDamagedError, WeightsMissingError
 from dubbing.media import wav
 from tests.e2e import voices
 from tests.models.fixtures import generator
@@ -186,3 +187,15 @@ def test_the_speech_of_a_film_is_read_without_the_rest(tmp_path: Path) -> None:
     [found] = fake.DIARIZE.load({}).run([DiarizeItem(tmp_path / "empty.wav", ((0, 100),))])
 
     assert found.turns == ((0, 100, "S1"),)
+
+
+def test_a_segmentation_that_breaks_is_noticed_although_it_only_hears_nothing(
+    networks: dict[str, str], tmp_path: Path
+) -> None:
+    own = {name: str(shutil.copytree(folder, tmp_path / name)) for name, folder in networks.items()}
+    loaded: Any = sherpa.DIARIZE.load(own)
+    loaded.probe()
+    file = Path(own["segmentation"]) / sherpa.SEGMENTATION_FILE
+    loaded._diarizer = spoiled_sherpa(sherpa.DIARIZE, file, own)._diarizer
+    with pytest.raises(EngineBrokenError, match="hears something else"):
+        loaded.probe()

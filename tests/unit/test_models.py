@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import re
+import shutil
 import socket
 import sys
 import types
@@ -506,6 +507,68 @@ def test_verify_names_the_command_that_mends(
     out = capsys.readouterr().out
     assert "damaged  tiny-model/model.bin: it has 100 bytes, not 3072000" in out
     assert "fix: dub models fetch tiny-model" in out
+
+
+def test_a_lock_made_on_one_machine_holds_the_hub_to_the_same_files_on_another(
+    dub: Callable[..., int],
+    hub: HubServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dub("models", "fetch", "tiny-model")
+    capsys.readouterr()
+    assert dub("models", "lock") == 0
+    lock = Path(capsys.readouterr().out.strip())
+    assert json.loads(lock.read_text()) == {
+        "tiny-model": {"revision": COMMIT, "files": {name: sha256(data) for name, data in sorted(WANTED.items())}}
+    }
+
+    other = tmp_path / "other machine"
+    other.mkdir()
+    shutil.copy(lock, other)
+    monkeypatch.setenv("DUBBING_MODELS_DIR", str(other))
+    hub.files["model.bin"] = b"what somebody else put there"
+    assert dub("models", "fetch", "tiny-model") == 4
+    said = capsys.readouterr().err
+    assert "model.bin of tiny-model is not the file it should be" in said
+    assert sha256(FILES["model.bin"]) in said
+    assert contents(other / "tiny-model") == {}
+
+    hub.files["model.bin"] = FILES["model.bin"]
+    assert dub("models", "fetch", "tiny-model") == 0
+    assert dub("models", "verify") == 0
+
+
+def test_what_was_fetched_before_the_lock_came_is_held_to_it_too(
+    dub: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dub("models", "fetch", "tiny-model")
+    pins = {"tiny-model": fetching.Pin("a" * 40, {"model.bin": "0" * 64})}
+    fetching.write_catalogue(tmp_path / "models", pins)
+    capsys.readouterr()
+    assert dub("models", "verify") == 4
+    out = capsys.readouterr().out
+    assert f"model.bin: its SHA-256 is {sha256(FILES['model.bin'])}, and the catalogue says {'0' * 64}" in out
+    assert f"files.json: it was fetched at the revision {COMMIT}, and the catalogue says {'a' * 40}" in out
+
+
+def test_a_damaged_model_is_not_locked_and_other_models_stay_in_the_lock(
+    dub: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dub("models", "fetch", "tiny-model")
+    fetching.write_catalogue(tmp_path / "models", {"other": fetching.Pin("b" * 40)})
+    assert dub("models", "lock", "--json") == 0
+    capsys.readouterr()
+    assert sorted(fetching.read_catalogue(tmp_path / "models")) == ["other", "tiny-model"]
+    _truncate(tmp_path / "models" / "tiny-model")
+    assert dub("models", "lock") == 4
+    assert "are damaged: model.bin: it has 100 bytes" in capsys.readouterr().err
+
+
+def test_a_lock_of_nothing_says_so(dub: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert dub("models", "lock") == 0
+    assert "There are no models in" in capsys.readouterr().out
 
 
 def test_offline_means_that_nobody_is_asked(
