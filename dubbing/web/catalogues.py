@@ -18,6 +18,7 @@ from babel import Locale
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
 
 from dubbing.languages import native_name
 
@@ -79,6 +80,12 @@ def pgettext(context: str, message: str) -> str:
 def noop(message: str) -> str:
     """Marks a sentence for the catalogues that is translated later, when it is written."""
     return message
+
+
+def decimal(value: float, digits: int = 0) -> str:
+    """A number with so many places behind the point of the language, and a true minus sign."""
+    shown: str = format_decimal(round(value, digits), "0." + "0" * digits, Locale.parse(language(), sep="-"))
+    return shown.replace("-", "−")
 
 
 class Words(Mapping[str, str]):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dubbing.web import words
-from dubbing.web.catalogues import gettext
+from dubbing.web.catalogues import decimal, gettext
 from dubbing.web.results import Results
 
 WIDTH = 320.0
@@ -111,7 +111,7 @@ def _span(
     if low < high:
         scale = WIDTH / step_ms
         wrong = f": {', '.join(map(words.problem, problems))}" if problems else ""
-        facts = {"number": number, "start": f"{start_ms / 1000:.1f}", "end": f"{end_ms / 1000:.1f}"}
+        facts = {"number": number, "start": decimal(start_ms / 1000, 1), "end": decimal(end_ms / 1000, 1)}
         title = gettext("line %(number)s, %(start)s to %(end)s s") % facts + wrong
         yield Span(round((low - at_ms) * scale, 2), round(max((high - low) * scale, 0.5), 2), title, bool(problems))
 

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from babel import Locale
 from babel.dates import format_date
-from babel.numbers import format_decimal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dubbing import __version__
@@ -19,7 +18,7 @@ from dubbing.errors import NotFoundError
 from dubbing.jobs import TERMINAL, Job, State
 from dubbing.languages import native_name
 from dubbing.web import words
-from dubbing.web.catalogues import LANGUAGES, Words, gettext, language, ngettext, noop, pgettext
+from dubbing.web.catalogues import LANGUAGES, Words, decimal, gettext, language, ngettext, noop, pgettext
 from dubbing.web.charts import Timeline, timeline
 from dubbing.web.report import Bar, Target, bars
 from dubbing.web.results import File, Results
@@ -163,8 +162,7 @@ def number(value: float | None, digits: int = 0) -> str:
     """A measured value with a true minus sign; a dash where there is none (silence has no loudness)."""
     if value is None or not math.isfinite(value):
         return "–"
-    shown = format_decimal(round(value, digits), "0." + "0" * digits, Locale.parse(language(), sep="-"))
-    return shown.replace("-", "−")
+    return decimal(value, digits)
 
 
 def drift(ms: float | None) -> str:
@@ -231,6 +229,7 @@ _environment.filters |= {
     "stage": words.stage,
     "problem": words.problem,
     "action": words.action,
+    "remark": words.remark,
 }
 _environment.globals |= {
     "version": __version__,

@@ -57,7 +57,7 @@ def _queue(desk: Office) -> Iterator[Check]:
         return
     counts = {"pending": stats.pending, "delayed": stats.delayed, "leased": stats.leased}
     known = gettext("It knows %(pending)s waiting, %(delayed)s for later, %(leased)s running.") % counts
-    yield Check(name, "ok", f"{desk.choice.reason} {known}")
+    yield Check(name, "ok", f"{words.remark(desk.choice.reason)} {known}")
     for warning in desk.choice.warnings:
         yield Check(name, "warning", warning, gettext("docs/queue.md says what Redis must be like."))
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dubbing.web.catalogues import gettext
+from dubbing.web.catalogues import decimal, gettext
 
 _BIN = re.compile(r"(?:<(?P<below>[\d.]+)|>=(?P<above>[\d.]+)|(?P<low>[\d.]+)-(?P<high>[\d.]+))")
 
@@ -144,7 +144,14 @@ def bars(histogram: dict[str, int]) -> list[Bar]:
 
 def _edge(match: re.Match[str]) -> tuple[float, str]:
     if match["below"]:
-        return 0.0, gettext("under %(rate)s") % {"rate": match["below"]}
+        return 0.0, gettext("under %(rate)s") % {"rate": _rate(match["below"])}
     if match["above"]:
-        return float(match["above"]), gettext("%(rate)s and over") % {"rate": match["above"]}
-    return float(match["low"]), gettext("%(low)s to %(high)s") % {"low": match["low"], "high": match["high"]}
+        return float(match["above"]), gettext("%(rate)s and over") % {"rate": _rate(match["above"])}
+    return float(match["low"]), gettext("%(low)s to %(high)s") % {
+        "low": _rate(match["low"]),
+        "high": _rate(match["high"]),
+    }
+
+
+def _rate(written: str) -> str:
+    return decimal(float(written), len(written.partition(".")[2]))

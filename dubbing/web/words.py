@@ -89,6 +89,30 @@ ACTIONS = Words(
 """What the audit log has."""
 
 
+REMARKS = (
+    noop("SQLite, because QUEUE_MODE is fallback."),
+    noop("SQLite, because REDIS_URL is not set."),
+    noop("Redis, because QUEUE_MODE is redis."),
+    noop("Redis, because QUEUE_MODE is redis; no job starts until it answers ({reason})."),
+    noop("Redis, because REDIS_URL is set and it answers."),
+    noop("SQLite, because {reason}."),
+    noop("{count} of {lines} lines were recognised with low confidence: {numbers}"),
+    noop("{tag}: {count} of {lines} lines could not be spoken and are silent: {numbers}"),
+    noop("{tag}: {count} of {lines} lines go on after their words in every reading: {numbers}"),
+    noop("{tag}: {count} of {lines} lines repeat themselves in every reading: {numbers}"),
+    noop("{tag}: {count} of {lines} lines end too early in every reading: {numbers}"),
+    noop("{tag}: {count} of {lines} lines have no translation: {numbers}"),
+    noop("{tag}: {count} of {lines} lines came back untranslated: {numbers}"),
+    noop("{tag}: {count} of {lines} lines are in the wrong script: {numbers}"),
+    noop("{tag}: {count} of {lines} lines have a suspiciously long translation: {numbers}"),
+    noop("{tag}: {count} of {lines} lines lack a term of the glossary: {numbers}"),
+    noop("{tag}: {count} of {lines} lines had to be hurried beyond what a voice should be: {numbers}"),
+    noop("{tag}: {count} of {lines} lines start more than a second late: {numbers}"),
+    noop("{tag}: {speaker} says too little to be cloned and has a preset voice"),
+)
+"""What reports warn of most, and why a queue was chosen, as they say it."""
+
+
 def stage(name: str) -> str:
     """A stage of a job."""
     return _of(STAGES, name)
@@ -106,6 +130,13 @@ def action(name: str) -> str:
 
 def _of(words: Words, name: str) -> str:
     return words[name] if name in words else name.replace("_", " ")
+
+
+def remark(text: str) -> str:
+    """A sentence of a report or of the queue; the rarer ones stay English."""
+    templates = () if language() == SOURCE else REMARKS
+    found = ((template, pattern(template).fullmatch(text)) for template in templates)
+    return next((gettext(template).format_map(match.groupdict()) for template, match in found if match), text)
 
 
 # --- errors: the templates of the tree are messages of the catalogues -----------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 import subprocess
 import sys
 from types import ModuleType
@@ -161,3 +162,20 @@ def test_the_error_a_job_ended_with_is_said_in_the_language_of_the_page() -> Non
         assert words.advice(told) == "Compruebe que se haya elegido el archivo correcto."
         assert words.message(told | {"message": "Older words"}) == "Older words"
     assert words.message(told) == told["message"]
+
+
+def test_the_usual_warnings_of_a_report_are_said_in_the_language_of_the_page() -> None:
+    warning = "es: 6 of 9 lines start more than a second late: 2, 3, 5, 6, 8, 9"
+    with speaking("es"):
+        assert words.remark(warning) == "es: 6 de 9 líneas empiezan más de un segundo tarde: 2, 3, 5, 6, 8, 9"
+        assert words.remark("something nobody foresaw") == "something nobody foresaw"
+    assert words.remark(warning) == warning
+
+
+def test_remarks_are_the_ones_that_are_made() -> None:
+    made = [ROOT / "dubbing" / path for path in ("stages/inspect.py", "stages/casting.py", "queue/choose.py")]
+    source = "".join(path.read_text(encoding="utf-8") for path in made)
+
+    for remark in words.REMARKS:
+        fixed = max(re.split(r"\{\w+\}:?|^of |lines (?!were)", remark), key=len).strip(" :).")
+        assert fixed in source, f"{remark!r} is made no longer"
