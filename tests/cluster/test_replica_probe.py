@@ -30,13 +30,19 @@ def test_a_replica_whose_loaded_weights_break_turns_unhealthy_and_is_replaced_by
     handle: Any = serve.run(deployment.bind("nllb-600m", {"path": str(whole)}), name=APP, route_prefix=None)
     seen = set()
 
+    async def watch() -> None:
+        while True:
+            status = await asyncio.to_thread(serve.status)
+            seen.add(status.applications[APP].deployments["SpoilableReplica"].status.value)
+            await asyncio.sleep(0.05)
+
     async def scenario() -> None:
+        watching = asyncio.ensure_future(watch())
         first = await handle.pid.remote()
         assert (await handle.remote(english("hello"), "job")).text == "hola"
         await handle.spoil.remote(broken)
 
         async def replaced() -> bool:
-            seen.add(serve.status().applications[APP].deployments["SpoilableReplica"].status.value)
             try:
                 return bool(await handle.pid.remote() != first)
             except RayActorError:
@@ -44,6 +50,7 @@ def test_a_replica_whose_loaded_weights_break_turns_unhealthy_and_is_replaced_by
 
         await eventually_async(replaced, within_s=120)
         assert (await handle.remote(english("hello"), "job")).text == "hola"
+        watching.cancel()
 
     try:
         asyncio.run(scenario())
