@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,7 @@ from pydantic import Field
 
 from dubbing.engines import options as engine_options
 from dubbing.engines import probing, weights
-from dubbing.engines.base import Located
 from dubbing.engines.ctranslate2_codecs import Codec, MakeCodec
-from dubbing.engines.weights import Weights
 from dubbing.errors import EngineBrokenError, EngineError, EngineMissingError, WeightsDamagedError
 
 MOST_DECODED = 256
@@ -195,18 +192,6 @@ def fingerprint(place: Path, names: Sequence[str], options: Options) -> str:
     decoding = ("beam_size", "hypotheses", "margin", "repetition_penalty", "no_repeat_ngram_size", "max_tokens")
     digest.update(repr([getattr(options, name) for name in decoding]).encode())
     return digest.hexdigest()[:12]
-
-
-def locate(found: Weights, *, libraries: Sequence[str]) -> Located:
-    """Whether libraries and weights are here, without loading either."""
-    for library in libraries:
-        if importlib.util.find_spec(library) is None:
-            return Located(False, f"the Python package {library} is not installed", f"pip install {library}")
-    place, fix = weights.folder(found, {}), f"dub models fetch {found.name}"
-    if not place.is_dir():
-        return Located(False, "its weights are not here", fix)
-    detail = weights.problem(found, place)
-    return Located(False, f"its weights are not whole: {detail}", fix) if detail else Located(True)
 
 
 def _device(ctranslate2: Any, asked: str, engine: str) -> str:

@@ -12,12 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from dubbing.engines import installed, weights
 from dubbing.engines import options as engine_options
 from dubbing.engines import translation_languages as languages
-from dubbing.engines import weights
 from dubbing.engines.base import EngineInfo, EngineSpec, Languages, Located, TranslateItem, Translation
 from dubbing.engines.ctranslate2_codecs import M2m100Codec, Madlad400Codec, MakeCodec, MarianCodec, NllbCodec
-from dubbing.engines.ctranslate2_model import Answer, Model, Options, Sentence, fingerprint, locate
+from dubbing.engines.ctranslate2_model import Answer, Model, Options, Sentence, fingerprint
 from dubbing.engines.pieces import join, pieces
 from dubbing.engines.weights import Weights
 from dubbing.errors import EngineError
@@ -223,8 +223,12 @@ def opus_pairs(home: Path) -> frozenset[tuple[str, str]]:
 
 
 def _locate_opus() -> Located:
-    here = locate(opus_weights("en", "es"), libraries=("ctranslate2", "sentencepiece"))
+    here = _here(opus_weights("en", "es"), "sentencepiece")
     return Located(True) if opus_pairs(weights.home()) and "package" not in here.reason else here
+
+
+def _here(found: Weights, *libraries: str) -> Located:
+    return installed.locate({name: name for name in ("ctranslate2", *libraries)}, "pip install {package}", found)
 
 
 def _multilingual(
@@ -246,7 +250,7 @@ def _multilingual(
         summary=summary,
         licence="MIT",
         commercial_use=found.commercial_use,
-        locate=lambda: locate(found, libraries=("ctranslate2", *libraries)),
+        locate=lambda: _here(found, *libraries),
         languages=lambda: Languages(among=known()),
         load=load,
         weights=found,
@@ -255,37 +259,30 @@ def _multilingual(
 
 
 _CT2_FILES = ("config.json", "model.bin")
-NLLB_600M = _multilingual(
+
+
+def _nllb(name: str, quality: Literal["good", "best"], summary: str, repo: str, size_mb: int) -> EngineSpec:
+    found = Weights(
+        name=name,
+        repo=repo,
+        files=(*_CT2_FILES, "shared_vocabulary.json", *NllbCodec.files),
+        licence="CC-BY-NC-4.0",
+        commercial_use=False,
+        size_mb=size_mb,
+    )
+    summary = f"{summary}; weights for non-commercial use only."
+    return _multilingual(name, quality, summary, found, NllbCodec, languages.nllb_languages, "tokenizers")
+
+
+NLLB_600M = _nllb(
     "nllb-600m",
     "good",
-    "NLLB-200 distilled: 200 languages in 0.6 GB; weights for non-commercial use only.",
-    Weights(
-        name="nllb-600m",
-        repo="skywood/nllb-200-distilled-600M-ct2-int8",
-        files=(*_CT2_FILES, "shared_vocabulary.json", *NllbCodec.files),
-        licence="CC-BY-NC-4.0",
-        commercial_use=False,
-        size_mb=650,
-    ),
-    NllbCodec,
-    languages.nllb_languages,
-    "tokenizers",
+    "NLLB-200 distilled: 200 languages in 0.6 GB",
+    "skywood/nllb-200-distilled-600M-ct2-int8",
+    650,
 )
-NLLB_3_3B = _multilingual(
-    "nllb-3.3b",
-    "best",
-    "NLLB-200 in full: 200 languages in 3.4 GB; weights for non-commercial use only.",
-    Weights(
-        name="nllb-3.3b",
-        repo="OpenNMT/nllb-200-3.3B-ct2-int8",
-        files=(*_CT2_FILES, "shared_vocabulary.json", *NllbCodec.files),
-        licence="CC-BY-NC-4.0",
-        commercial_use=False,
-        size_mb=3400,
-    ),
-    NllbCodec,
-    languages.nllb_languages,
-    "tokenizers",
+NLLB_3_3B = _nllb(
+    "nllb-3.3b", "best", "NLLB-200 in full: 200 languages in 3.4 GB", "OpenNMT/nllb-200-3.3B-ct2-int8", 3400
 )
 M2M100_418M = _multilingual(
     "m2m100-418m",

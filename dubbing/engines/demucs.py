@@ -11,20 +11,20 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from fractions import Fraction
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from dubbing.engines import installed, probing, weights
 from dubbing.engines import options as engine_options
-from dubbing.engines import probing, weights
-from dubbing.engines.base import EngineInfo, EngineSpec, Languages, Located, SeparateItem, Stems
+from dubbing.engines.base import EngineInfo, EngineSpec, Languages, SeparateItem, Stems
 from dubbing.errors import BadInputError, EngineMissingError, WeightsDamagedError
 
 NAME = "demucs"
 INSTALL = "pip install 'dubbing-pipeline[separate]'"
+PACKAGES = {name: name for name in ("torch", "demucs", "julius", "safetensors")}
 RATE = 48_000
 """Hz, of what comes in and goes out; the network has its own rate."""
 NETWORK = "demucs.htdemucs.HTDemucs"
@@ -61,10 +61,7 @@ class DemucsEngine:
         """`options`: DemucsOptions. Raises UsageError, EngineMissingError, WeightsMissingError or WeightsDamagedError."""
         told = engine_options.read(DemucsOptions, NAME, options)
         place = weights.require(WEIGHTS, options, kind="separate", engine=NAME)
-        if (missing := _missing_package()) is not None:
-            raise EngineMissingError(
-                kind="separate", name=NAME, detail=f"the package {missing} is not installed", install=INSTALL
-            )
+        installed.require(PACKAGES, INSTALL, kind="separate", engine=NAME)
         import torch  # noqa: PLC0415 - 2 s, paid only by who separates
 
         self._torch = torch
@@ -188,18 +185,6 @@ def _arguments(text: str) -> Any:
     return json.loads(text, object_hook=revive)
 
 
-def _missing_package() -> str | None:
-    return next((name for name in ("torch", "demucs", "julius", "safetensors") if find_spec(name) is None), None)
-
-
-def _locate() -> Located:
-    if (missing := _missing_package()) is not None:
-        return Located(False, f"the package {missing} is not installed", INSTALL)
-    if detail := weights.problem(WEIGHTS, weights.folder(WEIGHTS, {})):
-        return Located(False, detail, f"dub models fetch {WEIGHTS.name}")
-    return Located(True)
-
-
 SEPARATE = EngineSpec(
     name=NAME,
     kind="separate",
@@ -207,7 +192,7 @@ SEPARATE = EngineSpec(
     summary="Voices and background apart, with Hybrid Transformer Demucs.",
     licence="MIT",
     commercial_use=WEIGHTS.commercial_use,
-    locate=_locate,
+    locate=lambda: installed.locate(PACKAGES, INSTALL, WEIGHTS),
     languages=lambda: Languages(any=True),
     load=DemucsEngine,
     weights=WEIGHTS,

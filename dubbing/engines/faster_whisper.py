@@ -6,15 +6,14 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from dubbing.engines import options, weights
-from dubbing.engines.base import EngineInfo, EngineSpec, Languages, Located
+from dubbing.engines import installed, options, weights
+from dubbing.engines.base import EngineInfo, EngineSpec, Languages
 from dubbing.engines.weights import Weights
 from dubbing.engines.whisper_batch import CODES, FRAMES, OWN_CODES, TAGS, WhisperEngine
 from dubbing.errors import EngineMissingError, SettingsError, WeightsDamagedError
@@ -120,13 +119,6 @@ def _model(needed: Weights, place: Path, device: str, compute_type: str, threads
 def _spec(needed: Weights, quality: Literal["good", "best"], summary: str, codes: frozenset[str] = CODES) -> EngineSpec:
     tags = {TAGS.get(code, code) for code in codes} | set(OWN_CODES)
 
-    def locate() -> Located:
-        if find_spec("faster_whisper") is None:
-            return Located(False, "the package faster-whisper is not installed", INSTALL)
-        place = weights.folder(needed, {})
-        detail = weights.problem(needed, place) if place.is_dir() else "its weights are not on this machine"
-        return Located(False, detail, f"dub models fetch {needed.name}") if detail else Located(True)
-
     return EngineSpec(
         name=needed.name,
         kind="transcribe",
@@ -134,7 +126,7 @@ def _spec(needed: Weights, quality: Literal["good", "best"], summary: str, codes
         summary=summary,
         licence="MIT",
         commercial_use=True,
-        locate=locate,
+        locate=lambda: installed.locate({"faster_whisper": "faster-whisper"}, INSTALL, needed),
         languages=lambda: Languages(frozenset((tag, tag) for tag in tags)),
         load=partial(_load, needed, quality),
         weights=needed,

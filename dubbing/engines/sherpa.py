@@ -8,7 +8,6 @@ from __future__ import annotations
 import wave
 from collections.abc import Hashable, Mapping, Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from dubbing.engines import installed, probing, speakers, weights
 from dubbing.engines import options as engine_options
-from dubbing.engines import probing, speakers, weights
-from dubbing.engines.base import DiarizeItem, EngineInfo, EngineSpec, Languages, Located, Turns
-from dubbing.errors import EngineBrokenError, EngineError, EngineMissingError, WeightsDamagedError
+from dubbing.engines.base import DiarizeItem, EngineInfo, EngineSpec, Languages, Turns
+from dubbing.errors import EngineBrokenError, EngineError, WeightsDamagedError
 
 NAME = "sherpa-onnx-diarize"
 INSTALL = "pip install 'dubbing-pipeline[diarize]'"
+PACKAGES = {"sherpa_onnx": "sherpa-onnx"}
 RATE = 16_000
 SEGMENTATION_FILE, PRINT_FILE = "model.onnx", "wespeaker_en_voxceleb_resnet34_LM.onnx"
 PRINTS = weights.Weights(
@@ -76,10 +76,7 @@ class SherpaDiarizer:
         told = engine_options.read(SherpaOptions, NAME, options)
         prints = weights.require(PRINTS, options, kind="diarize", engine=NAME)
         segmentation = weights.require(SEGMENTATION, {"path": told.segmentation}, kind="diarize", engine=NAME)
-        if find_spec("sherpa_onnx") is None:
-            raise EngineMissingError(
-                kind="diarize", name=NAME, detail="the package sherpa-onnx is not installed", install=INSTALL
-            )
+        installed.require(PACKAGES, INSTALL, kind="diarize", engine=NAME)
         for file, needed in ((prints / PRINT_FILE, PRINTS), (segmentation / SEGMENTATION_FILE, SEGMENTATION)):
             _check(file, needed)
         import sherpa_onnx  # noqa: PLC0415 - paid only by who diarizes
@@ -194,15 +191,6 @@ def _check(file: Path, needed: weights.Weights) -> None:
         )
 
 
-def _locate() -> Located:
-    if find_spec("sherpa_onnx") is None:
-        return Located(False, "the package sherpa-onnx is not installed", INSTALL)
-    for needed in (SEGMENTATION, PRINTS):
-        if detail := weights.problem(needed, weights.folder(needed, {})):
-            return Located(False, detail, f"dub models fetch {needed.name}")
-    return Located(True)
-
-
 DIARIZE = EngineSpec(
     name=NAME,
     kind="diarize",
@@ -210,7 +198,7 @@ DIARIZE = EngineSpec(
     summary="Speakers told apart by segmentation, voice prints and clustering.",
     licence="Apache-2.0",
     commercial_use=True,
-    locate=_locate,
+    locate=lambda: installed.locate(PACKAGES, INSTALL, SEGMENTATION, PRINTS),
     languages=lambda: Languages(any=True),
     load=SherpaDiarizer,
     weights=PRINTS,

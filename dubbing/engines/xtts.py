@@ -6,8 +6,6 @@ before the engine is loaded.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import io
 import pickle
 import zipfile
@@ -18,16 +16,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from dubbing.engines import installed, weights
 from dubbing.engines import options as engine_options
-from dubbing.engines import weights
-from dubbing.engines.base import CLONE, Engine, EngineSpec, Languages, Located, SpeakItem
+from dubbing.engines.base import CLONE, Engine, EngineSpec, Languages, SpeakItem
 from dubbing.engines.weights import Weights
 from dubbing.engines.xtts_text import languages
-from dubbing.errors import EngineMissingError
 from dubbing.types import Speech, Voice
 
 NAME = "xtts-v2"
 INSTALL = "pip install 'dubbing-pipeline[studio]'"
+PACKAGES = {"torch": "torch", "TTS": "coqui-tts"}
 RATE_RANGE = (0.8, 1.35)
 """Latents are stretched in time before the vocoder; beyond this it can be heard."""
 
@@ -117,27 +115,10 @@ def _load(options: Mapping[str, Any]) -> Engine[SpeakItem, Speech]:
     """Raises UsageError, WeightsMissingError, WeightsDamagedError or EngineMissingError."""
     chosen = engine_options.read(XttsOptions, NAME, options)
     folder = weights.require(WEIGHTS, options, kind="speak", engine=NAME)
-    package = _locate_package()
-    if not package.ok:
-        raise EngineMissingError(kind="speak", name=NAME, detail=package.reason, install=package.install)
+    installed.require(PACKAGES, INSTALL, kind="speak", engine=NAME)
     from dubbing.engines.xtts_engine import XttsEngine  # noqa: PLC0415 - torch loads for seconds, only where it is used
 
     return XttsEngine(folder, chosen)
-
-
-def _locate_package() -> Located:
-    for module, package in (("torch", "torch"), ("TTS", "coqui-tts")):
-        if importlib.util.find_spec(module) is None:
-            return Located(False, f"the package {package} is not installed", INSTALL)
-    return Located(True)
-
-
-def _locate() -> Located:
-    package = _locate_package()
-    if not package.ok:
-        return package
-    problem = weights.problem(WEIGHTS, weights.folder(WEIGHTS, {}))
-    return Located(False, problem, f"dub models fetch {WEIGHTS.name}") if problem else Located(True)
 
 
 SPEAK = EngineSpec(
@@ -147,7 +128,7 @@ SPEAK = EngineSpec(
     summary="Natural voices in 17 languages, the speaker's own among them; non-commercial.",
     licence="MPL-2.0",
     commercial_use=False,
-    locate=_locate,
+    locate=lambda: installed.locate(PACKAGES, INSTALL, WEIGHTS),
     languages=lambda: Languages(frozenset((tag, tag) for tag in languages())),
     load=_load,
     voices=voices,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dubbing.engines import demucs, weights
-from dubbing.engines.base import Engine, SeparateItem
+from dubbing.engines.base import Engine, Located, SeparateItem
 from dubbing.errors import (
     BadInputError,
     EngineMissingError,
@@ -131,10 +131,10 @@ def test_without_its_weights_it_is_located_as_missing(monkeypatch: pytest.Monkey
     monkeypatch.setenv("DUBBING_MODELS_DIR", str(tmp_path))
     weights.home.cache_clear()
 
-    located = demucs.SEPARATE.locate()
+    fetch = "dub models fetch htdemucs"
+    absent = demucs.SEPARATE.locate()
+    (tmp_path / "htdemucs").mkdir()
+    torn = demucs.SEPARATE.locate()
 
-    assert not located.ok
-    assert (located.reason, located.install) == (
-        f"{tmp_path / 'htdemucs'} has no {demucs.FILE}",
-        "dub models fetch htdemucs",
-    )
+    assert absent == Located(False, "its weights are not on this machine", fetch)
+    assert torn == Located(False, f"{tmp_path / 'htdemucs'} has no {demucs.FILE}", fetch)
