@@ -280,8 +280,8 @@ def test_a_key_that_only_looks_changes_nothing(site: Site, root: Client, film: P
     program = with_key(site, secret)
 
     assert program.get(f"/api/v1/jobs/{job}").status_code == 200
-    refused(program.post(f"/api/v1/jobs/{job}/cancel"), 403, "forbidden")
-    refused(program.post("/api/v1/jobs", json={"source": str(film), "targets": ["es"]}), 403, "forbidden")
+    refused(program.post(f"/api/v1/jobs/{job}/cancel"), 403, "key_scope")
+    refused(program.post("/api/v1/jobs", json={"source": str(film), "targets": ["es"]}), 403, "key_scope")
 
 
 # --- the description --------------------------------------------------------------------------------------------------
