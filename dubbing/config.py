@@ -96,6 +96,20 @@ class Settings(BaseSettings):
         repr=False,
         description="Key of the chat service; unset sends none, as local services like it.",
     )
+    url: str | None = Field(
+        None,
+        validation_alias="DUBBING_URL",
+        pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
+        description="Address of a dubbing-web (https://dub.example.net): `dub` then works on the jobs of that server, not of "
+        "this machine; `dub run` stays here.",
+    )
+    api_key: str | None = Field(
+        None,
+        validation_alias="DUBBING_API_KEY",
+        pattern=r"^[\x21-\x7e]+$",
+        repr=False,
+        description="API key that `dub` sends to the server of DUBBING_URL, and to no other.",
+    )
     ray_address: str | None = Field(
         None,
         validation_alias="RAY_ADDRESS",
@@ -191,7 +205,7 @@ class Settings(BaseSettings):
 
     def without_secrets(self) -> Settings:
         """The same settings for processes that touch neither the database nor Redis."""
-        return self.model_copy(update=dict.fromkeys(SECRETS))
+        return self.model_copy(update=dict.fromkeys((*SECRETS, "api_key")))
 
     @classmethod
     def settings_customise_sources(
@@ -232,8 +246,10 @@ def load(
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
+        secret = any(f.repr is False for f in Settings.model_fields.values() if f.validation_alias == key)
+        value = mask(values[key]) if secret and key in values else values.get(key)
         raise SettingsError(
-            key=key, value=values.get(key), expected=first["msg"], fix="Correct it or unset it for the default."
+            key=key, value=value, expected=first["msg"], fix="Correct it or unset it for the default."
         ) from error
 
 

@@ -150,7 +150,7 @@ def submit_file(
         transcript=new_dub.kept(source, "transcript", fields.transcript),
         translations={tag: path for tag, path in kept.items() if path},
         speakers=fields.speakers,
-        engines=dict(fields.engines),
+        engines={str(kind): name for kind, name in fields.engines.items()},
         voices=fields.voices,
         glossary=fields.glossary,
     )
