@@ -247,7 +247,9 @@ def load(
         first = error.errors()[0]
         key = str(first["loc"][0])
         secret = any(f.repr is False for f in Settings.model_fields.values() if f.validation_alias == key)
-        value = mask(values[key]) if secret and key in values else values.get(key)
+        value = values.get(key)
+        if value is not None and (secret or "://" in value):
+            value = mask(value)
         raise SettingsError(
             key=key, value=value, expected=first["msg"], fix="Correct it or unset it for the default."
         ) from error
@@ -259,13 +261,15 @@ def mask(value: object) -> str:
         return "None"
     if "://" not in str(value):
         return "***"
-    parts = urlsplit(str(value))
+    try:
+        parts = urlsplit(str(value))
+    except ValueError:
+        return "***"
     if parts.password is None and not parts.query:
         return str(value)
     user = f"{parts.username or ''}:***@" if parts.password is not None else ""
     query = "?***" if parts.query else ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}{query}"
+    return f"{parts.scheme}://{user}{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
 
 
 def shown(settings: Settings) -> list[tuple[str, str, bool]]:

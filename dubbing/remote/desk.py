@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -23,6 +24,7 @@ from dubbing.remote.server import Server
 from dubbing.remote.uploads import Sender, Told
 from dubbing.remote_errors import ServerForeignError
 from dubbing.types import DubRequest
+from dubbing.upload_errors import UploadUnfinishedError
 
 LOOK_S = 1.0
 PAGE = 200
@@ -115,15 +117,25 @@ class RemoteDesk:
             raise UsageError(detail="At a server a job belongs to the user of the API key; leave --user out")
         if order.request.output_dir != self._settings.output_dir.resolve():
             raise UsageError(detail="The server keeps the results; `dub fetch` takes --output-dir")
-        fields = _fields(order)
+        film, fields = order.request.source, _fields(order)
         sender = Sender(self._server, self._notes, self._told)
-        fields["upload"] = sender.send(order.request.source)
-        said = json.dumps(fields, sort_keys=True).encode()
-        # a request whose answer was lost makes no second job when the command is given again
-        key = {"Idempotency-Key": hashlib.sha256(said).hexdigest()}
-        job = self._facts(self._server.json("POST", "/jobs", data=fields, headers=key))
-        sender.forget(order.request.source)
+        upload, offset = sender.begin(film)
+        fields["upload"] = upload
+        if offset < film.stat().st_size:
+            with contextlib.suppress(
+                UploadUnfinishedError
+            ):  # so a request that is refused is refused before the film is sent
+                self._order(fields)
+            sender.send(film, upload, offset)
+        job = self._order(fields)
+        sender.forget(film)
         return job
+
+    def _order(self, fields: Mapping[str, Any]) -> Facts:
+        """Ask for the job. A request whose answer was lost makes no second one when the command is given again."""
+        said = json.dumps(fields, sort_keys=True).encode()
+        key = {"Idempotency-Key": hashlib.sha256(said).hexdigest()}
+        return self._facts(self._server.json("POST", "/jobs", data=fields, headers=key))
 
     def job(self, job_id: str) -> Facts:
         """See Desk."""

@@ -7,6 +7,7 @@ command goes on with it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -30,6 +31,7 @@ NOTES_KEPT_S = 3 * 86_400
 """A server forgets an upload that nobody touched for two days."""
 TUS = {"Tus-Resumable": "1.0.0"}
 PASSING = (ServerUnreachableError, UploadOffsetError, UploadBusyError, ChecksumError)
+_ID = re.compile(r"[0-9a-f]{32}")
 Told = Callable[[str, int, int], None]
 """Hears name, bytes that have arrived, and bytes in all."""
 
@@ -40,18 +42,25 @@ class Sender:
     def __init__(self, server: Server, notes: Path, told: Told, sleep: Callable[[float], None] = time.sleep) -> None:
         self._server, self._notes, self._told, self._sleep = server, notes, told, sleep
 
-    def send(self, file: Path) -> str:
-        """Id of the upload that holds the whole file. Raises FileMissingError, EmptyFileError, and as Server.json."""
-        note, size = self._note(file), file.stat().st_size
-        upload = self._begun(note, size)
-        if upload is None:
-            upload, offset = self._begin(file.name, size), 0
-            self._forget_old()
-            write_atomically(note, json.dumps({"upload": upload, "name": file.name}))
-        else:
-            offset = self._offset(upload)
+    def begin(self, file: Path) -> tuple[str, int]:
+        """Id of the upload that the file goes into, and how many bytes of it are there: of one begun before, if there is.
+
+        Raises FileMissingError, EmptyFileError, and as Server.json.
+        """
+        note = self._note(file)
+        upload = _noted(note)
+        if upload is not None:
+            with contextlib.suppress(NotFoundError):  # the server has forgotten it
+                return upload, self._offset(upload)
+        upload = self._new(file.name, file.stat().st_size)
+        self._forget_old()
+        write_atomically(note, json.dumps({"upload": upload, "name": file.name}))
+        return upload, 0
+
+    def send(self, file: Path, upload: str, offset: int) -> None:
+        """Send what is missing of a file. Raises as Server.json."""
+        size, failures = file.stat().st_size, 0
         self._told(file.name, offset, size)
-        failures = 0
         with file.open("rb") as opened:
             while offset < size:
                 opened.seek(offset)
@@ -67,7 +76,6 @@ class Sender:
                 if offset > before:
                     failures = 0
                     self._told(file.name, offset, size)
-        return upload
 
     def forget(self, file: Path) -> None:
         """A job has the file: sending it again begins anew."""
@@ -77,24 +85,12 @@ class Sender:
         key = fingerprint(server=self._server.url, file=file_identity(file), name=file.name)
         return self._notes / f"{key}.json"
 
-    def _begun(self, note: Path, size: int) -> str | None:
-        """The upload that this file goes into; None when there is none, or the server has forgotten it."""
-        try:
-            upload = str(json.loads(note.read_text())["upload"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-        try:
-            self._offset(upload)
-        except NotFoundError:
-            return None
-        return upload
-
-    def _begin(self, name: str, size: int) -> str:
+    def _new(self, name: str, size: int) -> str:
         encoded = base64.b64encode(name.encode(errors="replace")).decode()
         headers = {**TUS, "Upload-Length": str(size), "Upload-Metadata": f"filename {encoded}"}
         answer = self._server.ask("POST", "/uploads", headers, repeat=False)
         upload = answer.headers.get("location", "").rpartition("/")[2]
-        if not re.fullmatch(r"[0-9a-f]{32}", upload):
+        if not _ID.fullmatch(upload):
             raise ServerForeignError(url=self._server.url, detail="it takes no uploads")
         return upload
 
@@ -123,3 +119,12 @@ class Sender:
         for note in self._notes.glob("*.json"):
             if time.time() - note.stat().st_mtime > NOTES_KEPT_S:
                 note.unlink(missing_ok=True)
+
+
+def _noted(note: Path) -> str | None:
+    """The upload that a note names; None where there is none that can be read."""
+    try:
+        upload = str(json.loads(note.read_text())["upload"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return upload if _ID.fullmatch(upload) else None
