@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     url: str | None = Field(
         None,
         validation_alias="DUBBING_URL",
-        pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
+        pattern=r"^https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._~/%-]*)?$",
         description="Address of a dubbing-web (https://dub.example.net): `dub` then works on the jobs of that server, not of "
         "this machine; `dub run` stays here.",
     )

@@ -43,6 +43,8 @@ FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 4.0
 MOST_BYTES = 64 << 20
 """Of an answer that is held in memory; a list of lines of a long film has some megabytes."""
+LONGEST_WORDS = 100
+"""Of a plain text that is repeated in a message."""
 SAFE = ("GET", "HEAD")
 PASSING = (502, 503, 504)
 """What a proxy says while the server behind it starts."""
@@ -222,11 +224,12 @@ class Server:
             return
         if method == "HEAD" and status == NotFoundError.http_status:
             raise NotFoundError(what="such upload")  # an answer to HEAD has no words of its own
-        told = self._problem(response, headers)
+        body = response.read(MOST_BYTES)
+        told = _problem(headers, body)
         if told is None:
             if status in PASSING:
                 raise ServerUnreachableError(url=self.url, detail=f"a proxy before it answers {status}")
-            raise self._foreign(status, headers)
+            raise self._foreign(status, headers, body)
         if status == ApiKeyError.http_status:
             raise ApiKeyError(url=self.url)
         error = retold({**told, "message": told["title"], "hint": told.get("detail", "")})
@@ -234,19 +237,11 @@ class Server:
             raise ServerForeignError(url=self.url, detail=f"it has no /api/v1{path.partition('?')[0]}")
         raise error
 
-    def _problem(self, response: http.client.HTTPResponse, headers: Mapping[str, str]) -> dict[str, Any] | None:
-        """The problem+json of an answer; None when it has none."""
-        if headers.get("content-type", "").partition(";")[0] != "application/problem+json":
-            return None
-        try:
-            told = json.loads(response.read(MOST_BYTES))
-        except ValueError:
-            return None
-        return told if isinstance(told, dict) and isinstance(told.get("title"), str) else None
-
-    def _foreign(self, status: int, headers: Mapping[str, str]) -> ServerForeignError:
+    def _foreign(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> ServerForeignError:
         kind = headers.get("content-type", "").partition(";")[0] or "nothing to read"
-        return ServerForeignError(url=self.url, detail=f"it answers {status} with {kind}")
+        words = body[:LONGEST_WORDS].decode(errors="replace").partition("\n")[0].strip() if kind == "text/plain" else ""
+        said = f"it answers {status} with {kind}"
+        return ServerForeignError(url=self.url, detail=f"{said}, {words!r}" if words else said)
 
     def _unreachable(self, error: Exception) -> DubbingError:
         words = str(error.strerror or error) if isinstance(error, OSError) else str(error)
@@ -265,3 +260,14 @@ class Server:
 
 def _lower(response: http.client.HTTPResponse) -> dict[str, str]:
     return {name.lower(): value for name, value in response.getheaders()}
+
+
+def _problem(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
+    """The problem+json of an answer; None when it has none."""
+    if headers.get("content-type", "").partition(";")[0] != "application/problem+json":
+        return None
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and isinstance(told.get("title"), str) else None
