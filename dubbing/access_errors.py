@@ -11,6 +11,13 @@ class NotLoggedInError(DubbingError):
     code, hint, exit_code, http_status = "login_required", "Log in, or send an API key.", 2, 401
 
 
+class KeyScopeError(DubbingError):
+    """The API key may only look, not change anything."""
+
+    code, exit_code, http_status = "key_scope", 2, 403
+    hint = "Make a key that may also change things: settings of dubbing-web, API keys."
+
+
 class BadLoginError(DubbingError):
     """The user name or the password is wrong."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dubbing import __version__, config
 from dubbing.errors import DubbingError, StoppedError, UsageError
+from dubbing.remote_errors import NotRemoteError
 
 LOCAL_USER = "local"
 """Whose jobs those of the command line are when nobody is named."""
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = config.load()
         log_dir = settings.log_dir
         logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
+        if settings.url is not None and getattr(arguments, "here", None):
+            raise NotRemoteError(command=arguments.here)
         return int(arguments.command(arguments, settings))
     except DubbingError as error:
         return _fail(error, getattr(arguments, "json", False))
@@ -77,10 +80,12 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--json", action="store_true", help="print JSON")
         sub.set_defaults(command=command)
+        job_options.here(sub)
     voices = commands.add_parser("voices", help="voices for a language", description="Voices for a language.")
     voices.add_argument("language", help="BCP-47 tag, such as es or pt-BR")
     voices.add_argument("--json", action="store_true", help="print JSON")
     voices.set_defaults(command=listings.voices)
+    job_options.here(voices)
     job_options.add(commands)
     return top
 
@@ -88,7 +93,8 @@ def parser() -> argparse.ArgumentParser:
 def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.description = (
         "Dub a video or audio file: at the running server (`dub serve`) if there is one, else on a Ray of its own. "
-        "Ctrl-C stops after what is under way; the same command resumes."
+        "Ctrl-C stops after what is under way; the same command resumes. DUBBING_URL is for the other commands: this one "
+        "dubs on this machine."
     )
     request_options(sub)
     sub.add_argument("--user", default=LOCAL_USER, metavar="NAME", help=f"whose job it is (default: {LOCAL_USER})")

@@ -99,6 +99,20 @@ class Settings(BaseSettings):
         repr=False,
         description="Key of the chat service; unset sends none, as local services like it.",
     )
+    url: str | None = Field(
+        None,
+        validation_alias="DUBBING_URL",
+        pattern=r"^https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._~/%-]*)?$",
+        description="Address of a dubbing-web (https://dub.example.net): `dub` then works on the jobs of that server, not of "
+        "this machine; `dub run` stays here.",
+    )
+    api_key: str | None = Field(
+        None,
+        validation_alias="DUBBING_API_KEY",
+        pattern=r"^[\x21-\x7e]+$",
+        repr=False,
+        description="API key that `dub` sends to the server of DUBBING_URL, and to no other.",
+    )
     ray_address: str | None = Field(
         None,
         validation_alias="RAY_ADDRESS",
@@ -202,7 +216,7 @@ class Settings(BaseSettings):
 
     def without_secrets(self) -> Settings:
         """The same settings for processes that touch neither the database nor Redis."""
-        return self.model_copy(update=dict.fromkeys(SECRETS))
+        return self.model_copy(update=dict.fromkeys((*SECRETS, "api_key")))
 
     @classmethod
     def settings_customise_sources(
@@ -243,8 +257,12 @@ def load(
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
+        secret = any(f.repr is False for f in Settings.model_fields.values() if f.validation_alias == key)
+        value = values.get(key)
+        if value is not None and (secret or "://" in value):
+            value = mask(value)
         raise SettingsError(
-            key=key, value=values.get(key), expected=first["msg"], fix="Correct it or unset it for the default."
+            key=key, value=value, expected=first["msg"], fix="Correct it or unset it for the default."
         ) from error
 
 
@@ -254,13 +272,15 @@ def mask(value: object) -> str:
         return "None"
     if "://" not in str(value):
         return "***"
-    parts = urlsplit(str(value))
+    try:
+        parts = urlsplit(str(value))
+    except ValueError:
+        return "***"
     if parts.password is None and not parts.query:
         return str(value)
     user = f"{parts.username or ''}:***@" if parts.password is not None else ""
     query = "?***" if parts.query else ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}{query}"
+    return f"{parts.scheme}://{user}{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
 
 
 def shown(settings: Settings) -> list[tuple[str, str, bool]]:

@@ -1,106 +1,61 @@
-"""`dub submit`, `status`, `watch`, `jobs`, `cancel`, `retry`: what users do to jobs, straight on the store and the queue."""
+"""`dub submit`, `status`, `watch`, `jobs`, `cancel`, `retry`, `fetch`: what users do to jobs, here or on a server."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import datetime as dt
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
-from dubbing import orders, prepare, run
+from dubbing import prepare, run
+from dubbing.api_errors import NotReadyError
+from dubbing.artifacts import safe_name
 from dubbing.config import Settings
-from dubbing.errors import NotFoundError, UsageError
-from dubbing.intake import Intake
-from dubbing.jobs import TERMINAL, Actor, Job, State, cost_of
-from dubbing.progress import ProgressPrinter
-from dubbing.queue.choose import Choice, choose_queue
-from dubbing.store import Store, User, open_store
-from dubbing.types import Progress, Stage
+from dubbing.desk import DONE, ENDED, Desk, Facts, Order, find, result_names, stages_of
+from dubbing.progress import ProgressPrinter, TransferPrinter
 
-ADMIN = Actor("command-line", "admin")
-"""Whoever can write the database may do everything with it."""
-LOOK_S = 0.25
-"""Between two looks at the events of a job that is watched."""
-FOUND_AMONG = 10_000
 JOB_FAILED = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Store and queue as a command uses them."""
-
-    store: Store
-    choice: Choice
-    intake: Intake
-
-    def find(self, text: str) -> Job:
-        """The job of an id or of its first digits. Raises NotFoundError, UsageError when several begin so."""
-        if not re.fullmatch(r"[0-9a-f]{4,31}", text):
-            return self.store.job(ADMIN, text)
-        found = [job for job in self.store.jobs(ADMIN, limit=FOUND_AMONG) if job.id.startswith(text)]
-        if len(found) > 1:
-            raise UsageError(detail=f"{len(found)} jobs begin with {text}; give more digits")
-        if not found:
-            raise NotFoundError(what=f"job {text}")
-        return found[0]
-
-    def user(self, name: str, *, make: bool = False) -> User:
-        """The user of that name. Raises NotFoundError unless `make`, UsageError for a bad name."""
-        try:
-            return self.store.user_by_name(name)
-        except NotFoundError:
-            if not make:
-                raise
-            return self.store.add_user(name)
 
 
 @contextmanager
 def desk(settings: Settings) -> Iterator[Desk]:
-    """Open what the commands need. Raises StoreError, QueueDownError, SettingsError."""
-    store = open_store(settings)
-    try:
-        choice = choose_queue(settings, now_ms=store.clock_ms())
-        try:
-            yield Desk(store, choice, Intake(store, choice.queue))
-        finally:
-            choice.close()
-    finally:
-        store.close()
+    """The jobs of the server of DUBBING_URL; of this machine where it is unset. Raises what opening them does."""
+    if settings.url is not None:
+        from dubbing.remote.desk import open_remote  # noqa: PLC0415 - only where there is a server
+
+        with open_remote(settings, TransferPrinter("sent")) as remote:
+            yield remote
+        return
+    from dubbing.local_desk import open_local  # noqa: PLC0415 - the database; not needed where a server has it
+
+    with open_local(settings) as local:
+        yield local
 
 
 def submit(arguments: argparse.Namespace, settings: Settings) -> int:
     """Check the request and put it in line; prints the job's id."""
     request = run.request_of(arguments, settings)
     targets = prepare.check_targets(request)
-    length = asyncio.run(prepare.length_ms(request, settings))
+    order = Order(request, targets, arguments.priority, arguments.user, arguments.at or 0)
     with desk(settings) as at:
-        job, _ = at.intake.submit(
-            at.user(arguments.user, make=True).actor,
-            orders.to_json(request),
-            targets=targets,
-            priority=arguments.priority,
-            cost=cost_of(length, len(targets)),
-            run_at_ms=arguments.at or 0,
-        )
-        sys.stderr.write(f"{request.source.name} -> {', '.join(targets)} is in the queue ({at.choice.reason})\n")
-        if arguments.json:
-            _print_json(_facts(at, job))
-        else:
-            sys.stdout.write(f"{job.id}\n")
+        facts = at.submit(order)
+        sys.stderr.write(f"{request.source.name} -> {', '.join(targets)} is in the queue ({at.reason})\n")
+    if arguments.json:
+        _print_json(facts)
+    else:
+        sys.stdout.write(f"{facts['id']}\n")
     return 0
 
 
 def status(arguments: argparse.Namespace, settings: Settings) -> int:
     """One job: state, progress, result or error."""
     with desk(settings) as at:
-        facts = _facts(at, at.find(arguments.id))
+        facts = find(at, arguments.id)
     if arguments.json:
         _print_json(facts)
         return 0
@@ -114,7 +69,7 @@ def status(arguments: argparse.Namespace, settings: Settings) -> int:
 def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
     """The newest jobs, one a line."""
     with desk(settings) as at:
-        found = [_facts(at, job) for job in at.store.jobs(ADMIN, limit=arguments.limit)]
+        found = at.jobs(limit=arguments.limit)
     if arguments.json:
         _print_json(found)
         return 0
@@ -131,72 +86,67 @@ def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
 def cancel(arguments: argparse.Namespace, settings: Settings) -> int:
     """End a waiting job, ask a running one to stop."""
     with desk(settings) as at:
-        return _say(at, at.intake.cancel(ADMIN, at.find(arguments.id).id), arguments)
+        return _say(at.cancel(find(at, arguments.id)["id"]), arguments)
 
 
 def retry(arguments: argparse.Namespace, settings: Settings) -> int:
     """Put an ended job back in line."""
     with desk(settings) as at:
-        return _say(at, at.intake.retry(ADMIN, at.find(arguments.id).id), arguments)
+        return _say(at.retry(find(at, arguments.id)["id"]), arguments)
 
 
 def watch(arguments: argparse.Namespace, settings: Settings) -> int:
     """Show a job's progress until it ends; exit code 0 when it is done, 6 when it failed or was cancelled."""
     printer = ProgressPrinter()
     with desk(settings) as at:
-        job, seen, said = at.find(arguments.id), 0, ""
+        facts, shown, said = find(at, arguments.id), None, ""
         while True:
-            job = at.store.job(ADMIN, job.id)
-            for event in at.store.events(ADMIN, after=seen, job_id=job.id):
-                seen = event.id
-                for progress in stages_of(event.data if event.kind == "progress" else None):
+            if facts["progress"] != shown:
+                shown = facts["progress"]
+                for progress in stages_of(shown):
                     printer(progress)
-            if job.state.shown != said:
-                said = job.state.shown
-                printer.say(f"{job.id[:8]} {said}")
-            if job.state in TERMINAL:
+            if facts["state"] != said:
+                said = facts["state"]
+                printer.say(f"{facts['id'][:8]} {said}")
+            if said in ENDED:
                 break
-            time.sleep(LOOK_S)
-        facts = _facts(at, job)
+            time.sleep(at.look_s)
+            facts = at.job(facts["id"])
     if arguments.json:
         _print_json(facts)
     else:
         _print_end(facts)
-    return 0 if job.state in (State.DONE, State.WARNED) else JOB_FAILED
+    return 0 if said in DONE else JOB_FAILED
 
 
-def _say(at: Desk, job: Job, arguments: argparse.Namespace) -> int:
+def fetch(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Put the results of a job into a folder of its own; prints their paths. Raises NotReadyError, NotFoundError."""
+    with desk(settings) as at:
+        facts = find(at, arguments.id)
+        report = (facts["result"] or {}).get("report")
+        if not report:
+            raise NotReadyError(name=PurePath(facts["source"]).name or facts["id"])
+        names = result_names(facts, arguments.to)
+        name = f"{safe_name(PurePath(facts['source']).stem)}-{facts['id'][:8]}"
+        folder: Path = (arguments.output_dir or settings.output_dir) / name
+        wanted = dict.fromkeys([each for tag in names for each in names[tag]] + [PurePath(report).name])
+        at.bring(facts, list(wanted), folder, TransferPrinter("fetched"))
     if arguments.json:
-        _print_json(_facts(at, job))
-    elif job.asked is not None:
-        sys.stdout.write(f"{job.id} was asked to stop\n")
+        files = {tag: [str(folder / each) for each in found] for tag, found in names.items()}
+        _print_json({"id": facts["id"], "files": files, "report": str(folder / PurePath(report).name)})
     else:
-        sys.stdout.write(f"{job.id} {job.state.shown}\n")
+        sys.stdout.writelines(f"{folder / each}\n" for each in wanted)
     return 0
 
 
-def _facts(at: Desk, job: Job) -> dict[str, Any]:
-    """A job as JSON data for scripts."""
-    facts = asdict(job)
-    request = facts.pop("request")
-    owner = at.store.user(facts.pop("user_id")).name
-    return {
-        **{
-            key: facts[key]
-            for key in ("id", "priority", "attempt", "crash_count", "asked", "progress", "result", "error")
-        },
-        **{key: facts[key] for key in ("created_ms", "started_ms", "finished_ms", "run_at_ms")},
-        "state": job.state.shown,
-        "user": owner,
-        "source": str(request.get("source", "")),
-        "targets": list(request.get("targets", ())),
-    }
-
-
-def stages_of(progress: Mapping[str, Any] | None) -> list[Progress]:
-    """The stages in the progress of a row or an event."""
-    stages = (progress or {}).get("stages", ())
-    return [Progress(**{**stage, "stage": Stage(stage["stage"])}) for stage in stages]
+def _say(facts: Facts, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        _print_json(facts)
+    elif facts["asked"] is not None:
+        sys.stdout.write(f"{facts['id']} was asked to stop\n")
+    else:
+        sys.stdout.write(f"{facts['id']} {facts['state']}\n")
+    return 0
 
 
 def _print_end(facts: Mapping[str, Any]) -> None:

@@ -36,6 +36,12 @@ def add(commands: Any) -> None:
     _command(commands, "jobs", "the newest jobs", "dubbing.job_commands:jobs").add_argument(
         "--limit", type=_positive, default=20, metavar="N", help="how many (default: 20)"
     )
+    fetched = _command(commands, "fetch", "put the results of a job into a folder", "dubbing.job_commands:fetch")
+    fetched.add_argument("id", metavar="ID", help="the job's id, or its first digits")
+    fetched.add_argument("--to", metavar="TAG", help="one dub only")
+    fetched.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="where the folder of the job's results goes (default: ./Output)"
+    )
     for name, text in (
         ("pause", "start nothing new: of all jobs, of one user, or stop one job"),
         ("resume", "end a pause"),
@@ -58,9 +64,14 @@ def add(commands: Any) -> None:
         action="store_true",
         help="stop, too, when standard input (a pipe) ends with the program behind it",
     )
-    _models(commands)
-    _users(commands)
+    for sub in (backup, restore, serve, *_models(commands), *_users(commands)):
+        here(sub)
     _lines(commands)
+
+
+def here(sub: argparse.ArgumentParser) -> None:
+    """Mark a command that works on this machine alone, whatever DUBBING_URL says."""
+    sub.set_defaults(here=sub.prog)
 
 
 def _lines(commands: Any) -> None:
@@ -109,10 +120,11 @@ def _line_command(actions: Any, name: str, text: str, function: str) -> argparse
     return sub
 
 
-def _models(commands: Any) -> None:
+def _models(commands: Any) -> list[argparse.ArgumentParser]:
     text = "model weights: what engines need, whether it is here, and how it gets here"
     actions = _group(commands, "models", text)
-    _command(actions, "list", "every model, its licence, and whether it is here", "dubbing.model_commands:list_models")
+    text = "every model, its licence, and whether it is here"
+    listed = _command(actions, "list", text, "dubbing.model_commands:list_models")
     fetch = _command(
         actions, "fetch", "fetch models from the hub, or import one from a folder", "dubbing.model_commands:fetch"
     )
@@ -125,14 +137,15 @@ def _models(commands: Any) -> None:
     )
     for sub in (verify, lock):
         sub.add_argument("names", metavar="NAME", nargs="*", help="only these (default: all that are here)")
+    return [listed, fetch, verify, lock]
 
 
-def _users(commands: Any) -> None:
+def _users(commands: Any) -> list[argparse.ArgumentParser]:
     actions = _group(commands, "user", "the users of this server")
     added = _command(actions, "add", "make a user; the password is asked for, or piped in", "dubbing.user_commands:add")
     added.add_argument("name", metavar="NAME", help="what the user logs in with")
     _role(added)
-    _command(actions, "list", "everybody, with role and state", "dubbing.user_commands:list_users")
+    made = [added, _command(actions, "list", "everybody, with role and state", "dubbing.user_commands:list_users")]
     for name, text in (
         ("disable", "lock a user out, at once; his jobs stay"),
         ("enable", "let a disabled user in again"),
@@ -140,7 +153,11 @@ def _users(commands: Any) -> None:
     ):
         sub = _command(actions, name, text, f"dubbing.user_commands:{name}")
         sub.add_argument("name", metavar="NAME", help="a user")
-    _role(_command(actions, "invite", "make a link that makes one user, within a week", "dubbing.user_commands:invite"))
+        made.append(sub)
+    text = "make a link that makes one user, within a week"
+    made.append(_command(actions, "invite", text, "dubbing.user_commands:invite"))
+    _role(made[-1])
+    return made
 
 
 def _role(sub: argparse.ArgumentParser) -> None:

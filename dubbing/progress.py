@@ -79,3 +79,25 @@ def render(progress: Progress, *, bar: bool) -> str:
 
 def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+class TransferPrinter:
+    """Prints how far files on their way are: one line that is redrawn in place, or a line now and then and at the end."""
+
+    def __init__(self, verb: str, stream: TextIO | None = None, redraw: bool | None = None) -> None:
+        """`verb` is what is done to a file, such as `sent`."""
+        self._verb = verb
+        self._out = stream or sys.stderr
+        self._redraw = self._out.isatty() if redraw is None else redraw
+        self._said = time.monotonic()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """Show how many bytes of how many have arrived."""
+        ended = done >= total
+        text = f"{name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB {self._verb}"
+        if self._redraw:
+            self._out.write(f"\r\x1b[K{text}" + "\n" * ended)
+        elif ended or time.monotonic() - self._said >= EVERY_S:
+            self._said = time.monotonic()
+            self._out.write(f"{text}\n")
+        self._out.flush()

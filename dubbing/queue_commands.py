@@ -16,9 +16,9 @@ from typing import Any
 
 from dubbing import roads
 from dubbing.config import Settings
+from dubbing.desk import find
 from dubbing.errors import StoppedError, UsageError
-from dubbing.job_commands import ADMIN, Desk, desk
-from dubbing.queue.base import Scope
+from dubbing.job_commands import desk
 from dubbing.queue_errors import RayLostError
 from dubbing.store import backup as copies
 from dubbing.store import database_file
@@ -119,44 +119,36 @@ def pause(arguments: argparse.Namespace, settings: Settings) -> int:
     """Stop one job until it is resumed, or start no new ones."""
     with desk(settings) as at:
         if arguments.id:
-            job = at.intake.pause(ADMIN, at.find(arguments.id).id)
-            return _say(arguments, f"{job.id} {'was asked to stop' if job.asked else job.state.shown}")
-        return _say(arguments, f"{_switch(at, arguments, 1)}: nothing new starts; running jobs go on")
+            job = at.pause(find(at, arguments.id)["id"])
+            return _say(arguments, f"{job['id']} {'was asked to stop' if job['asked'] else job['state']}")
+        at.switch(arguments.user, paused=True)
+    return _say(arguments, f"{_whose(arguments)}: nothing new starts; running jobs go on")
 
 
 def resume(arguments: argparse.Namespace, settings: Settings) -> int:
     """End a pause."""
     with desk(settings) as at:
         if arguments.id:
-            job = at.intake.resume(ADMIN, at.find(arguments.id).id)
-            return _say(arguments, f"{job.id} {job.state.shown}")
-        return _say(arguments, f"{_switch(at, arguments, None)}: jobs start again")
+            job = at.resume(find(at, arguments.id)["id"])
+            return _say(arguments, f"{job['id']} {job['state']}")
+        at.switch(arguments.user, paused=False)
+    return _say(arguments, f"{_whose(arguments)}: jobs start again")
 
 
-def _switch(at: Desk, arguments: argparse.Namespace, paused: int | None) -> str:
-    scope: Scope = "user" if arguments.user else "global"
-    name = at.user(arguments.user).id if arguments.user else ""
-    at.intake.configure(ADMIN, scope, name, "paused", paused)
+def _whose(arguments: argparse.Namespace) -> str:
     return f"the jobs of {arguments.user}" if arguments.user else "all jobs"
 
 
 def queue(arguments: argparse.Namespace, settings: Settings) -> int:
     """Which queue is used and why, how many jobs are in which state, caps and pauses."""
     with desk(settings) as at:
-        charge = at.store.in_charge()
-        facts: dict[str, Any] = {
-            "reason": at.choice.reason,
-            "in_charge": {"queue": charge.backend, "dispatcher": charge.holder},
-            "alive": [one.name for one in at.store.present() if one.serves],
-            "jobs": at.store.counts(),
-            "settings": at.store.settings(),
-            "warnings": list(at.choice.warnings),
-        }
+        facts = at.queue()
     if arguments.json:
         sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
         return 0
+    charge = facts["in_charge"]
     sys.stdout.write(f"{facts['reason']}\n")
-    sys.stdout.write(f"in charge: {charge.backend} ({charge.holder or 'no dispatcher has run yet'})\n")
+    sys.stdout.write(f"in charge: {charge['queue']} ({charge['dispatcher'] or 'no dispatcher has run yet'})\n")
     sys.stdout.write(f"alive: {', '.join(facts['alive']) or 'no dispatcher; `dub serve` starts one'}\n")
     sys.stdout.writelines(f"{state:<20} {count}\n" for state, count in sorted(facts["jobs"].items()))
     sys.stdout.writelines(f"{key} = {value}\n" for key, value in facts["settings"].items())

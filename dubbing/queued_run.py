@@ -17,11 +17,12 @@ from typing import Any
 from dubbing import orders
 from dubbing.artifacts import JobFolder
 from dubbing.config import Settings
+from dubbing.desk import stages_of
 from dubbing.engines.base import Engines
 from dubbing.errors import DubbingError, StateConflictError, retold
-from dubbing.job_commands import ADMIN, Desk, desk, stages_of
 from dubbing.jobs import MAX_ATTEMPTS, TERMINAL, WAITING, State, cost_of
 from dubbing.jobs import Job as Row
+from dubbing.local_desk import ADMIN, LocalDesk, open_local
 from dubbing.prepare import prepare
 from dubbing.progress import ProgressPrinter
 from dubbing.queue_errors import JobStoppedError, ServerLostError
@@ -50,7 +51,7 @@ async def dub(
     Raises the job's error, JobStoppedError, ServerLostError, or what stands in the way of the job's start. Cancelling
     this pauses the job, and returns when nobody works on it any more.
     """
-    with desk(settings) as at:
+    with open_local(settings) as at:
         order = _Order(at, settings, printer, request)
         await order.prepare()
         order.enter(user)
@@ -65,7 +66,7 @@ class _Order:
     job: Job
     row: Row
 
-    def __init__(self, at: Desk, settings: Settings, printer: ProgressPrinter, request: DubRequest) -> None:
+    def __init__(self, at: LocalDesk, settings: Settings, printer: ProgressPrinter, request: DubRequest) -> None:
         self._at, self._settings, self._printer, self._request = at, settings, printer, request
         self.timings: dict[str, float] = {}
         self._servers = [one for one in at.store.present() if one.serves]

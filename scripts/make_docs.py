@@ -23,6 +23,7 @@ import dubbing.api_errors  # noqa: E402
 import dubbing.line_errors  # noqa: E402
 import dubbing.model_errors  # noqa: E402
 import dubbing.queue_errors  # noqa: E402
+import dubbing.remote_errors  # noqa: E402
 import dubbing.upload_errors  # noqa: F401, E402 - all complete the tree of errors
 from dubbing.config import Settings  # noqa: E402 - the tree of this script comes first, installed or not
 from dubbing.errors import DubbingError  # noqa: E402

@@ -120,24 +120,34 @@ class RequestRows(Database):
         states: Iterable[State] = (),
         view: View = "all",
         search: str = "",
+        beginning: str = "",
         before_seq: int | None = None,
         limit: int = 50,
     ) -> list[Job]:
         """Jobs the actor may see, newest first; the next page starts before the last one's seq.
 
-        `search` is part of the request's text, such as the name of the source.
+        `search` is part of the request's text, such as the name of the source; `beginning` the first digits of the id.
         """
         names, facts = placeholders(state.value for state in states)
         conditions = [_SEEN[view] if view != "all" or not actor.sees_all else "1 = 1"]
         conditions += [f"state IN ({names})"] if names else []
         conditions += [] if before_seq is None else ["seq < :before"]
         conditions += [r"lower(request) LIKE :search ESCAPE '\'"] if search else []
+        conditions += ["substr(id, 1, :digits) = :beginning"] if beginning else []
         sought = "%" + re.sub(r"([%_\\])", r"\\\1", as_json({"": search.lower()})[5:-2]) + "%"
         with self.read() as connection:
             return jobs_where(
                 connection,
                 " AND ".join(conditions) + " ORDER BY seq DESC LIMIT :limit",
-                {**facts, "user": actor.user_id, "before": before_seq, "limit": limit, "search": sought},
+                {
+                    **facts,
+                    "user": actor.user_id,
+                    "before": before_seq,
+                    "limit": limit,
+                    "search": sought,
+                    "digits": len(beginning),
+                    "beginning": beginning,
+                },
             )
 
     def events(self, actor: Actor, *, after: int = 0, job_id: str | None = None, limit: int = 500) -> list[Event]:

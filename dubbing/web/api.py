@@ -40,6 +40,7 @@ def jobs(
     view: Annotated[View, Query(description="All you may see, your own, or what others share.")] = "all",
     state: Annotated[Literal["", "waiting", "running", "done", "failed"], Query(description="Only such jobs.")] = "",
     q: Annotated[str, Query(max_length=100, pattern=PLAIN, description="Part of the name.")] = "",
+    beginning: Annotated[str, Query(pattern=r"^[0-9a-f]{0,32}$", description="First digits of the id.")] = "",
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="From the answer before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Most jobs in one answer.")] = 50,
 ) -> JobList:
@@ -49,6 +50,7 @@ def jobs(
         view=view,
         states=job_pages.FILTERS.get(state, ()),
         search=q,
+        beginning=beginning,
         before_seq=None if cursor is None else int(cursor),
         limit=limit + 1,
     )
@@ -113,6 +115,7 @@ def files(desk: Desk, visitor: Anyone, job_id: JobId) -> FileList:
             FileOut(
                 name=file.name,
                 size=file.size,
+                changed_ms=file.changed_ms,
                 content_type=file.content_type,
                 language=file.tag,
                 href=f"/api/v1/jobs/{job_id}/files/{quote(file.name, safe='')}",

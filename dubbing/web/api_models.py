@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dubbing.jobs import TERMINAL, Job, State
+from dubbing.jobs import Job, State
 from dubbing.web import pages
 from dubbing.web.identity import Visitor
 
@@ -56,20 +57,34 @@ class ErrorOut(_Part):
     retryable: bool = False
 
 
+class ResultOut(_Part):
+    """What the latest run that ended well has left; each name is one of the job's files."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    report: str | None = Field(description="Name of the report.")
+    files: Mapping[str, tuple[str, ...]] = Field(description="Names of the files of each dub, the film first.")
+    warnings: tuple[str, ...] = Field(default=(), description="What to look at, a sentence each.")
+
+
 class JobOut(_Part):
     """A job as it is now: always the whole of it, so that a later one replaces an earlier one."""
 
     id: str = Field(description="32 hexadecimal digits.")
     title: str
+    user_id: str = Field(description="Id of its owner.")
+    source: str = Field(description="Name of the file it dubs.")
     state: Shown
     asked: Literal["cancel", "pause"] | None = Field(description="What was asked of a running job and is not done yet.")
     targets: tuple[str, ...] = Field(description="BCP-47 tags.")
     priority: int
     attempt: int = Field(description="Failed runs so far.")
+    crash_count: int = Field(description="Runs that ended with the death of their runner.")
     mine: bool = Field(description="Whether it belongs to the one who asks.")
     shared: bool = Field(description="Whether every user of the server may look at it.")
     progress: tuple[StageOut, ...] = Field(description="Stages of the latest run, in order.")
     warnings: tuple[str, ...] = Field(description="What to look at in the result, a sentence each.")
+    result: ResultOut | None = Field(description="null until a run has ended well.")
     error: ErrorOut | None = Field(description="The last failure; null when there was none.")
     created_ms: int = Field(description="Milliseconds since 1970.")
     started_ms: int | None
@@ -105,6 +120,7 @@ class FileOut(_Part):
 
     name: str
     size: int = Field(description="Bytes.")
+    changed_ms: int = Field(description="When it was written, milliseconds since 1970.")
     content_type: str
     language: str | None = Field(description="BCP-47 tag; null for files of the whole job.")
     href: str = Field(description="Where it is downloaded.")
@@ -130,6 +146,54 @@ class Me(_Part):
     role: Literal["viewer", "user", "admin"]
     scope: Literal["read", "write"] = Field(description="read for keys that may only look.")
     quota_mb: int = Field(description="Megabytes of uploads and results; 0 for no limit.")
+
+
+class UserOut(_Part):
+    """A user."""
+
+    id: str
+    name: str
+    role: Literal["viewer", "user", "admin"]
+    disabled: bool = Field(description="Whether he is locked out.")
+
+
+class UserList(_Part):
+    """Everybody."""
+
+    users: tuple[UserOut, ...]
+
+
+class InChargeOut(_Part):
+    """Who orders the jobs."""
+
+    queue: str = Field(description="redis or fallback.")
+    dispatcher: str = Field(description="The last one that ran; empty when none has.")
+
+
+class QueueOut(_Part):
+    """The line of jobs."""
+
+    reason: str = Field(description="Which queue is used, and why.")
+    in_charge: InChargeOut
+    alive: tuple[str, ...] = Field(description="Dispatchers that gave a sign of life.")
+    jobs: Mapping[str, int] = Field(description="How many jobs are in which state.")
+    settings: Mapping[str, int] = Field(description="Caps, weights and pauses, as `scope:name:field`.")
+    warnings: tuple[str, ...]
+
+
+class PauseFields(BaseModel):
+    """Whose jobs are meant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: str | None = Field(default=None, max_length=80, pattern=PLAIN, description="Name of a user; null for all.")
+
+
+class Switched(_Part):
+    """Whose jobs were paused or let go on."""
+
+    user: str | None = Field(description="Name of a user; null for all.")
+    paused: bool
 
 
 class KeyFields(BaseModel):
@@ -205,21 +269,25 @@ class WebhookList(_Part):
 
 def job_out(job: Job, visitor_id: str) -> JobOut:
     """A job as the API shows it; paths of the server stay inside."""
-    stages = (job.progress or {}).get("stages", ()) if job.state not in TERMINAL else ()
+    result = job.result
     ended_well = job.state in (State.DONE, State.WARNED)
     return JobOut.model_validate(
         {
             "id": job.id,
             "title": pages.title(job),
+            "user_id": job.user_id,
+            "source": PurePath(str(job.request.get("source", ""))).name,
             "state": job.state.shown,
             "asked": job.asked,
             "targets": tuple(job.request.get("targets", ())),
             "priority": job.priority,
             "attempt": job.attempt,
+            "crash_count": job.crash_count,
             "mine": job.user_id == visitor_id,
             "shared": job.shared,
-            "progress": tuple(stages),
-            "warnings": tuple((job.result or {}).get("warnings", ())) if ended_well else (),
+            "progress": tuple((job.progress or {}).get("stages", ())),
+            "warnings": tuple((result or {}).get("warnings", ())) if ended_well else (),
+            "result": None if result is None else {**result, **_names(result)},
             "error": None if ended_well else job.error,
             "created_ms": job.created_ms,
             "started_ms": job.started_ms,
@@ -227,6 +295,15 @@ def job_out(job: Job, visitor_id: str) -> JobOut:
             "run_at_ms": job.run_at_ms,
         }
     )
+
+
+def _names(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The files of a result without the folder they lie in."""
+    report = result.get("report")
+    return {
+        "report": PurePath(str(report)).name if report else None,
+        "files": {tag: [PurePath(path).name for path in paths] for tag, paths in result.get("files", {}).items()},
+    }
 
 
 def me_out(visitor: Visitor) -> Me:

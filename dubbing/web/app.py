@@ -20,6 +20,7 @@ from dubbing.web import (
     admission,
     api,
     api_account,
+    api_queue,
     courier,
     elevenlabs,
     entrance,
@@ -56,6 +57,7 @@ def routes(office: Office) -> FastAPI:
         queue_pages,
         api,
         api_account,
+        api_queue,
         elevenlabs,
         health,
     ):

@@ -13,7 +13,14 @@ from fastapi import Depends, Request
 from fastapi.responses import Response
 
 from dubbing import passwords
-from dubbing.access_errors import BadLoginError, CrossSiteError, NotLoggedInError, ThrottledError, WrongPasswordError
+from dubbing.access_errors import (
+    BadLoginError,
+    CrossSiteError,
+    KeyScopeError,
+    NotLoggedInError,
+    ThrottledError,
+    WrongPasswordError,
+)
 from dubbing.errors import ForbiddenError, NotFoundError
 from dubbing.jobs import Actor
 from dubbing.store import Store, User
@@ -222,14 +229,18 @@ def _person(visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
 
 
 def _writer(request: Request, visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
-    if visitor.scope == "read" or visitor.user.role == "viewer":
-        raise ForbiddenError(role="viewer" if visitor.scope == "write" else "read-only key", action="change anything")
+    if visitor.user.role == "viewer":
+        raise ForbiddenError(role="viewer", action="change anything")
+    if visitor.scope == "read":
+        raise KeyScopeError
     return visitor
 
 
 def _admin(request: Request, visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
-    if visitor.user.role != "admin" or (visitor.scope == "read" and request.method not in SAFE):
+    if visitor.user.role != "admin":
         raise ForbiddenError(role=visitor.user.role, action="administer this server")
+    if visitor.scope == "read" and request.method not in SAFE:
+        raise KeyScopeError
     return visitor
 
 

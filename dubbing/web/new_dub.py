@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Annotated
 
@@ -129,8 +130,8 @@ def order(desk: Office, visitor: Visitor, new: NewDub, key: str | None = None) -
             output_dir=desk.settings.output_dir / visitor.user.name,
             source_language=new.source_language,
             quality=new.quality,
-            transcript=_kept(film, "transcript", new.transcript),
-            translations={tag: path for tag, text in new.translations.items() if (path := _kept(film, tag, text))},
+            transcript=kept(film, "transcript", new.transcript),
+            translations={tag: path for tag, text in new.translations.items() if (path := kept(film, tag, text))},
             keep_background=new.keep_background,
         )
         made.append(
@@ -173,7 +174,7 @@ def film_name(name: str) -> str:
     return safe_name(name.removesuffix(suffix)) + suffix.lower()
 
 
-def _kept(film: Path, what: str, given: TextFile | None) -> Path | None:
+def kept(film: Path, what: str, given: TextFile | None) -> Path | None:
     """Write a text down beside its film, named by what it holds: a repeated request names the same file."""
     if given is None:
         return None
@@ -207,17 +208,18 @@ def _checked(new: NewDub, actor: Actor) -> tuple[str, ...]:
         raise ForbiddenError(role=actor.role, action=f"ask for a priority above {DEFAULT_PRIORITY}")
     if len(set(new.uploads)) > 1 and (new.transcript or new.translations):
         raise UsageError(detail="A transcript or a translation belongs to one video; send the others without")
-    _check_texts(new)
+    check_texts(new.transcript, new.translations)
     return targets
 
 
-def _check_texts(new: NewDub) -> None:
-    if (given := new.transcript) is not None:
+def check_texts(transcript: TextFile | None, translations: Mapping[str, TextFile]) -> None:
+    """Read what was given now, so that a bad file is refused at once. Raises SubtitleError."""
+    if (given := transcript) is not None:
         if subtitles.detect(given.text) is not None:
             subtitles.parse_subtitles(given.text.encode(), given.name)
         elif not any(char.isalnum() for char in subtitles.decode_text(given.text.encode(), given.name)):
             raise SubtitleError(name=given.name, detail="it has no words")
-    for given in new.translations.values():
+    for given in translations.values():
         subtitles.parse_subtitles(given.text.encode(), given.name)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from dubbing import __version__
-from dubbing.web import api, api_account, live
+from dubbing.web import api, api_account, api_queue, live
 from dubbing.web.api_models import Problem
 
 TEXT = """Jobs, their results and their progress.
@@ -22,7 +22,7 @@ PROBLEM = {"$ref": "#/components/responses/Problem"}
 def document() -> dict[str, Any]:
     """The OpenAPI document; made once."""
     app = FastAPI(title="Dubbing Pipeline", version=__version__, description=TEXT)
-    for room in (api, api_account, live):
+    for room in (api, api_account, api_queue, live):
         app.include_router(room.router)
     made = app.openapi()
     made["paths"] = {path: routes for path, routes in made["paths"].items() if path.startswith("/api/v1/")}

@@ -46,6 +46,8 @@ class File:
     path: Path
     size: int
     """Bytes."""
+    changed_ms: int
+    """When it was written, since 1970."""
     tag: str | None
     """Language it belongs to, BCP-47; None for files of the whole job."""
 
@@ -131,8 +133,9 @@ def _files(folder: Path) -> Iterator[File]:
         for entry in entries:
             own = of_a_language.fullmatch(entry.name)
             if (entry.name in whole or own) and entry.is_file(follow_symlinks=False):
-                size = entry.stat(follow_symlinks=False).st_size
-                yield File(entry.name, Path(entry.path), size, (own["tag"] or own["lines_tag"]) if own else None)
+                found = entry.stat(follow_symlinks=False)
+                tag = (own["tag"] or own["lines_tag"]) if own else None
+                yield File(entry.name, Path(entry.path), found.st_size, found.st_mtime_ns // 1_000_000, tag)
 
 
 def _changed(path: Path) -> datetime:

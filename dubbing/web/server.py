@@ -15,6 +15,7 @@ import uvicorn
 from dubbing import __version__, config
 from dubbing.config import Settings
 from dubbing.errors import DubbingError, SettingsError
+from dubbing.remote_errors import NotRemoteError
 from dubbing.web.app import guarded, routes
 from dubbing.web.live import Hub
 from dubbing.web.office import first_administrator, open_office
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = config.load()
+        if settings.url is not None:
+            raise NotRemoteError(command="dubbing-web")
         with contextlib.suppress(KeyboardInterrupt):
             serve(settings, pages_only=arguments.pages_only)
     except DubbingError as error:

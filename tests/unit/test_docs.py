@@ -20,6 +20,7 @@ from dubbing import (
     line_errors,
     model_errors,
     queue_errors,
+    remote_errors,
     upload_errors,
 )
 from dubbing.web import admission
@@ -137,7 +138,16 @@ def test_every_code_has_its_place_in_troubleshooting_and_no_other_code_is_named(
     by_hand, _, made = (ROOT / "docs" / "TROUBLESHOOTING.md").read_text(encoding="utf-8").partition("## Every code")
     codes = {
         kind.code
-        for module in (errors, access_errors, api_errors, line_errors, model_errors, queue_errors, upload_errors)
+        for module in (
+            errors,
+            access_errors,
+            api_errors,
+            line_errors,
+            model_errors,
+            queue_errors,
+            remote_errors,
+            upload_errors,
+        )
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, errors.DubbingError)
     }

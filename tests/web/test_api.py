@@ -114,6 +114,61 @@ def test_only_administrators_name_files_of_the_server(site: Site, film: Path) ->
     refused(site.client(None).post("/api/v1/jobs", json=fields), 401, "login_required")
 
 
+def upload(client: Client, data: bytes = b"film", size: int | None = None) -> str:
+    """The id of an upload of these bytes; `size` announces more."""
+    tus = {"Tus-Resumable": "1.0.0"}
+    begun = client.post("/api/v1/uploads", headers=tus | {"Upload-Length": str(size or len(data))})
+    sent = tus | {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    assert client.patch(begun.headers["location"], content=data, headers=sent).status_code == 204
+    return str(begun.headers["location"].rpartition("/")[2])
+
+
+def test_an_upload_becomes_a_job_with_everything_that_was_asked(site: Site) -> None:
+    client = site.client("pia", "user")
+    said = {"name": "said.srt", "text": "1\n00:00:00,100 --> 00:00:01,500\nGood morning.\n"}
+    fields = {
+        "upload": upload(client), "targets": ["es"], "source_language": "en", "speakers": 2, "run_at_ms": 2**42,
+        "engines": {"speak": "espeak-ng"}, "voices": {"*": "es+f2"}, "glossary": {"es": [["ray", "ray"]]},
+        "transcript": said, "translations": {"es": said},
+    }  # fmt: skip
+
+    made = client.post("/api/v1/jobs", json=fields, headers={"Idempotency-Key": "one"})
+    again = client.post("/api/v1/jobs", json=fields, headers={"Idempotency-Key": "one"})
+
+    assert (made.status_code, again.status_code) == (201, 200) and again.json() == made.json()
+    job = site.office.store.job(site.user("pia").actor, made.json()["id"])
+    assert (job.run_at_ms, job.request["speakers"], job.request["voices"]) == (2**42, 2, {"*": "es+f2"})
+    assert job.request["engines"] == {"speak": "espeak-ng"} and job.request["glossary"] == {"es": [["ray", "ray"]]}
+    texts = [job.request["transcript"], job.request["translations"]["es"]]
+    assert [Path(path).read_text() for path in texts] == [said["text"]] * 2
+    assert Path(job.request["source"]).read_bytes() == b"film"
+    assert str(site.output) not in made.text
+
+
+def test_an_upload_that_is_not_whole_not_ones_own_or_wrongly_asked_for_makes_no_job(site: Site, root: Client) -> None:
+    client, text = site.client("pia", "user"), {"name": "x.srt", "text": "nothing"}
+    whole, half = upload(client), upload(client, size=10)
+
+    def answer(by: Client = client, **fields: object) -> object:
+        return by.post("/api/v1/jobs", json={"targets": ["es"]} | fields)
+
+    refused(answer(upload=half), 409, "upload_unfinished")
+    refused(answer(root, upload=whole), 404, "not_found")
+    refused(answer(upload=whole, source="/films/a.mp4"), 400, "usage")
+    refused(answer(), 400, "usage")
+    refused(answer(upload=whole, priority=51), 403, "forbidden")
+    refused(answer(upload=whole, translations={"fr": text}), 400, "usage")
+    refused(answer(upload=whole, translations={"es": text}), 422, "subtitles")
+    refused(answer(upload=whole, glossary={"es": [["a", "b"]] * 5001}), 400, "usage")
+    refused(answer(upload=whole, engines={"cook": "x"}), 400, "usage")
+    assert not site.office.store.upload(site.user("pia").id, whole).taken
+
+
+def test_texts_go_with_uploads_alone(root: Client, film: Path) -> None:
+    fields = {"source": str(film), "targets": ["es"], "transcript": {"name": "a.txt", "text": "words"}}
+    refused(root.post("/api/v1/jobs", json=fields), 400, "usage")
+
+
 def test_a_body_that_is_not_json_and_a_wrong_method_are_problems_too(root: Client) -> None:
     refused(root.post("/api/v1/jobs", content=b"{", headers={"Content-Type": "application/json"}), 400, "usage")
     refused(root.get("/api/v1/nothing"), 404, "not_found")
@@ -245,6 +300,48 @@ def test_a_job_that_has_not_ended_is_not_deleted(site: Site, root: Client, film:
     assert site.office.store.job(site.user("root").actor, job).state is State.PENDING
 
 
+# --- the line ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_line_is_shown_paused_and_let_go_on(site: Site, root: Client) -> None:
+    kim = site.user("kim")
+
+    assert root.post("/api/v1/queue/pause", json={"user": "kim"}).json() == {"user": "kim", "paused": True}
+    assert root.post("/api/v1/queue/pause", json={}).json() == {"user": None, "paused": True}
+    shown = root.get("/api/v1/queue").json()
+    assert root.post("/api/v1/queue/resume", json={"user": "kim"}).json() == {"user": "kim", "paused": False}
+    root.post("/api/v1/queue/resume", json={})
+
+    pauses = {f"user:{kim.id}:paused": 1, "global::paused": 1}
+    assert {key: value for key, value in shown["settings"].items() if key.endswith(":paused")} == pauses
+    assert "REDIS_URL" in shown["reason"] or "QUEUE_MODE" in shown["reason"]
+    assert not [key for key in root.get("/api/v1/queue").json()["settings"] if key.endswith(":paused")]
+    refused(root.post("/api/v1/queue/pause", json={"user": "nobody"}), 404, "not_found")
+    done = [entry.action for entry in site.office.store.audit_log(site.user("root").actor)]
+    assert done.count("paused") == done.count("resumed") == 2
+
+
+def test_the_line_and_the_users_are_for_administrators(site: Site, root: Client) -> None:
+    secret = root.post("/api/v1/keys", json={"name": "tv", "scope": "read"}).json()["secret"]
+    reader, user = with_key(site, secret), site.client("uwe", "user")
+
+    listed = {one["name"]: one["role"] for one in root.get("/api/v1/users").json()["users"]}
+    assert (listed["root"], listed["uwe"]) == ("admin", "user")
+    assert "password" not in root.get("/api/v1/users").text
+    assert reader.get("/api/v1/queue").status_code == reader.get("/api/v1/users").status_code == 200
+    refused(reader.post("/api/v1/queue/pause", json={}), 403, "key_scope")
+    for path in ("queue", "users"):
+        refused(user.get(f"/api/v1/{path}"), 403, "forbidden")
+
+
+def test_a_job_is_found_by_the_first_digits_of_its_id(site: Site, root: Client, film: Path) -> None:
+    job = root.post("/api/v1/jobs", json={"source": str(film), "targets": ["es"]}).json()["id"]
+
+    assert [found["id"] for found in root.get(f"/api/v1/jobs?beginning={job[:12]}").json()["jobs"]] == [job]
+    assert site.client("uwe", "user").get(f"/api/v1/jobs?beginning={job[:12]}").json()["jobs"] == []
+    refused(root.get("/api/v1/jobs?beginning=%25"), 400, "usage")
+
+
 # --- who asks ---------------------------------------------------------------------------------------------------------
 
 
@@ -280,8 +377,8 @@ def test_a_key_that_only_looks_changes_nothing(site: Site, root: Client, film: P
     program = with_key(site, secret)
 
     assert program.get(f"/api/v1/jobs/{job}").status_code == 200
-    refused(program.post(f"/api/v1/jobs/{job}/cancel"), 403, "forbidden")
-    refused(program.post("/api/v1/jobs", json={"source": str(film), "targets": ["es"]}), 403, "forbidden")
+    refused(program.post(f"/api/v1/jobs/{job}/cancel"), 403, "key_scope")
+    refused(program.post("/api/v1/jobs", json={"source": str(film), "targets": ["es"]}), 403, "key_scope")
 
 
 # --- the description --------------------------------------------------------------------------------------------------
