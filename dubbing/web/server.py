@@ -71,6 +71,8 @@ def serve(settings: Settings, *, pages_only: bool) -> None:
         options = uvicorn.Config(
             guarded(app, office),
             lifespan="on",
+            http="httptools",
+            loop="uvloop",
             log_level="warning",
             access_log=False,  # ours is without secrets
             proxy_headers=False,
