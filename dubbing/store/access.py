@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from dubbing.errors import ForbiddenError, NotFoundError
 from dubbing.jobs import Actor, Role
-from dubbing.store.database import changed
+from dubbing.store.database import changed, run
 from dubbing.store.people import USER_COLUMNS, User, UserRows, user_of
 
 SESSION_MS = 30 * 86_400_000
@@ -23,6 +23,8 @@ TOUCH_MS = 60_000
 """`used_ms` is written at most this often."""
 INVITE_MS = 7 * 86_400_000
 Scope = Literal["read", "write"]
+_HOLDER_FIELDS = USER_COLUMNS.split(", ")
+_HOLDER = ", ".join(f"u.{column}" for column in _HOLDER_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class AccessRows(UserRows):
 
     def session_user(self, secret: str) -> User | None:
         """The user of a session that is still open; None otherwise."""
-        return self._who_holds("session", secret, extend=True)
+        found = self._who_holds("session", "'write'", secret, extend=True)
+        return found[0] if found else None
 
     def sessions(self, user_id: str) -> list[Session]:
         """Open sessions of a user, the latest used first."""
@@ -157,14 +160,7 @@ class AccessRows(UserRows):
 
     def key_user(self, secret: str) -> tuple[User, Scope] | None:
         """The user an API key acts for, and what it may do; None for a key that is unknown, ended or revoked."""
-        user = self._who_holds("api_key", secret, extend=False)
-        if user is None:
-            return None
-        with self.read() as connection:
-            scope: Scope = connection.execute(
-                text("SELECT scope FROM api_key WHERE hash = :hash"), {"hash": digest(secret)}
-            ).scalar_one()
-        return user, scope
+        return self._who_holds("api_key", "s.scope", secret, extend=False)
 
     def keys(self, user_id: str) -> list[ApiKey]:
         """API keys of a user, oldest first."""
@@ -281,29 +277,30 @@ class AccessRows(UserRows):
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _who_holds(self, table: str, secret: str, *, extend: bool) -> User | None:
-        """The user who holds a secret of `session` or `api_key`; notes now and then that it was used."""
-        columns = ", ".join(f"u.{column.strip()}" for column in USER_COLUMNS.split(","))
+    def _who_holds(self, table: str, scope: str, secret: str, *, extend: bool) -> tuple[User, Scope] | None:
+        """The user who holds a secret of `session` or `api_key`, and what it may do; notes now and then that it was used.
+
+        Every request asks this, so it is one statement.
+        """
         with self.read() as connection:
             now = self.now_ms(connection)
-            row: Row[Any] | None = connection.execute(
-                text(
-                    f"SELECT {columns}, s.used_ms FROM {table} s JOIN app_user u ON u.id = s.user_id"
-                    " WHERE s.hash = :hash AND (s.expires_ms = 0 OR s.expires_ms > :now) AND u.disabled = 0"
-                ),
+            row = run(
+                connection,
+                f"SELECT {_HOLDER}, s.used_ms, {scope} FROM {table} s JOIN app_user u ON u.id = s.user_id"
+                " WHERE s.hash = :hash AND (s.expires_ms = 0 OR s.expires_ms > :now) AND u.disabled = 0",
                 {"hash": digest(secret), "now": now},
-            ).first()
+            ).fetchone()
         if row is None:
             return None
-        facts = dict(row._mapping)
-        if now - facts.pop("used_ms") > TOUCH_MS:
+        *facts, used_ms, may = row
+        if now - used_ms > TOUCH_MS:
             later = ", expires_ms = :end" if extend else ""
             with self.write() as connection:
                 connection.execute(
                     text(f"UPDATE {table} SET used_ms = :now{later} WHERE hash = :hash"),
                     {"now": now, "end": now + SESSION_MS, "hash": digest(secret)},
                 )
-        return user_of(facts)
+        return user_of(dict(zip(_HOLDER_FIELDS, facts, strict=True))), may
 
     def _invite(self, connection: Connection, secret: str) -> Invite:
         row = connection.execute(

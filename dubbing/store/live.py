@@ -10,6 +10,7 @@ from typing import Literal
 from sqlalchemy import text
 
 from dubbing.jobs import Actor, Job
+from dubbing.store.database import run
 from dubbing.store.requests import RequestRows
 from dubbing.store.rows import as_json, jobs_where, placeholders
 
@@ -34,18 +35,19 @@ class LiveRows(RequestRows):
     def last_event(self) -> int:
         """Id of the newest event; 0 when there is none."""
         with self.read() as connection:
-            return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM event")).scalar_one())
+            ((newest,),) = run(connection, "SELECT coalesce(max(id), 0) FROM event", {}).fetchall()
+            return int(newest)
 
     def changes(self, *, after: int, known: Collection[int] = (), limit: int = 500) -> list[Change]:
         """Jobs with events after an id, each once with its latest event that is not `known`, oldest event first."""
         with self.read() as connection:
-            found = connection.execute(text(_LATEST), {"after": after, "limit": limit}).all()
-            rows = [row for row in found if row.id not in known]
+            found = run(connection, _LATEST, {"after": after, "limit": limit}).fetchall()
+            rows = [(job, newest) for job, newest in found if newest not in known]
             if not rows:
                 return []
-            names, facts = placeholders(row.job_id for row in rows)
+            names, facts = placeholders(job for job, _ in rows)
             jobs = {job.id: job for job in jobs_where(connection, f"id IN ({names})", facts)}
-        return [Change(row.id, jobs[row.job_id]) for row in rows if row.job_id in jobs]
+        return [Change(newest, jobs[job]) for job, newest in rows if job in jobs]
 
     def is_named(self, column: Literal["request", "result"], name: str, value: str) -> bool:
         """Whether any job's request or result names this text: jobs over the same film share files."""
@@ -63,5 +65,5 @@ class LiveRows(RequestRows):
             " WHERE u.disabled = 0 AND (d.expires_ms = 0 OR d.expires_ms > :now)"
         )
         with self.read() as connection:
-            rows = connection.execute(text(statement), {"now": self.now_ms(connection)}).all()
-        return {row.hash: Actor(row.id, row.role) for row in rows}
+            rows = run(connection, statement, {"now": self.now_ms(connection)}).fetchall()
+        return {hashed: Actor(user, role) for hashed, user, role in rows}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,6 +31,7 @@ PRIVATE: tuple[Network, ...] = tuple(
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip")
 IDENTITY = ("tailscale-user-login", "tailscale-user-name", "tailscale-user-profile-pic")
 """Believed of nobody: they are removed from every request that came over TCP."""
+_REMOVED = frozenset(name.encode() for name in (*FORWARDED, *IDENTITY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +96,10 @@ class Admission:
         return await self._app(self._settled(dict(scope), peer), receive, send)
 
     def _settled(self, scope: dict[str, Any], peer: Address | None) -> dict[str, Any]:
-        headers = MutableHeaders(raw=list(scope["headers"]))
-        hops, scheme = headers.get("x-forwarded-for", ""), headers.get("x-forwarded-proto", "")
-        for name in (*FORWARDED, *IDENTITY):
-            del headers[name]
-        scope["headers"] = headers.raw
+        headers = Headers(raw=scope["headers"])
+        scope["headers"] = [pair for pair in headers.raw if pair[0].lower() not in _REMOVED]
         if peer is not None and any(peer in network for network in self._policy.proxies):
+            hops, scheme = headers.get("x-forwarded-for", ""), headers.get("x-forwarded-proto", "")
             client = self._client([*map(str.strip, hops.split(","))] if hops else [], peer)
             scope["client"] = (str(client), 0)
             scope["scheme"] = "https" if scheme.split(",")[-1].strip() == "https" else scope["scheme"]
@@ -124,6 +124,7 @@ def is_loopback(text: str) -> bool:
     return address is not None and any(address in network for network in LOOPBACK)
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> Address | None:
     try:
         found = ipaddress.ip_address(text)

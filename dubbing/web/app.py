@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,17 +44,17 @@ def routes(office: Office) -> FastAPI:
     app.state.office = office
     app.mount("/static", StaticFiles(packages=[("dubbing.web", "static")]), name="static")
     app.state.hub = live.Hub(office.store)
-    for room in (
-        entrance,
+    for room in (  # asked in this order, so what people look at all the time stands first
         live,
         job_pages,
+        api,
+        entrance,
         line_pages,
         uploads,
         new_dub,
         account,
         admin,
         queue_pages,
-        api,
         api_account,
         api_queue,
         elevenlabs,
@@ -103,6 +102,9 @@ def guarded(app: ASGIApp, office: Office) -> ASGIApp:
     return SecureHeaders(Interpreter(admission.Admission(Meter(app, office.traffic), policy)))
 
 
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+
 class SecureHeaders:
     """Puts the headers on every answer, those of refusals and defects among them."""
 
@@ -114,9 +116,9 @@ class SecureHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                given = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in given}
+                message = {**message, "headers": given + [pair for pair in _RAW_HEADERS if pair[0] not in names]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

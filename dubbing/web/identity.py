@@ -215,6 +215,9 @@ def drop_session(request: Request, response: Response) -> None:
     response.delete_cookie(cookie_name(request), path="/", secure=request.url.scheme == "https", httponly=True)
 
 
+# What asks no database is `async`: a plain function would cost each request a hop to a thread.
+
+
 def _visitor(request: Request) -> Visitor:
     found: Visitor | None = request.app.state.office.identity.visitor(request)
     if found is None:
@@ -222,13 +225,13 @@ def _visitor(request: Request) -> Visitor:
     return found
 
 
-def _person(visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
+async def _person(visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
     if not visitor.session:
         raise ForbiddenError(role="API key", action="see or change how its user gets in")
     return visitor
 
 
-def _writer(request: Request, visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
+async def _writer(request: Request, visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
     if visitor.user.role == "viewer":
         raise ForbiddenError(role="viewer", action="change anything")
     if visitor.scope == "read":
@@ -236,7 +239,7 @@ def _writer(request: Request, visitor: Annotated[Visitor, Depends(_visitor)]) ->
     return visitor
 
 
-def _admin(request: Request, visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
+async def _admin(request: Request, visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
     if visitor.user.role != "admin":
         raise ForbiddenError(role=visitor.user.role, action="administer this server")
     if visitor.scope == "read" and request.method not in SAFE:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -29,16 +30,32 @@ from dubbing.web.office import Desk
 LOOK_S = 0.4
 """Between two looks at the events: one query, however many streams are open."""
 HEARTBEAT_S = 15.0
-"""A comment is sent when nothing else was, so that both ends notice a dead connection."""
+"""A comment is sent when nothing else was, so that both ends notice a dead connection; each stream takes up to a third less."""
 MOST_WAITING = 200
 MOST_MISSED = 500
 OVERLAP = 64
 """Events looked at again: PostgreSQL may show a higher id before a lower one."""
 RETRY_MS = 3_000
+"""When a reader comes back, give or take a third: after a restart all of them do."""
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 ACTIVE = tuple(state for state in State if state not in TERMINAL)
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["live"])
+
+
+@dataclass(slots=True)
+class News:
+    """A change, and what readers are sent of it: written once for all of them."""
+
+    change: Change
+    _texts: dict[bool, str] = field(default_factory=dict)
+
+    def text(self, actor: Actor) -> str:
+        """One event: the whole state of a job. Owners read that it is theirs, all others read the same."""
+        mine = self.change.job.user_id == actor.user_id
+        if mine not in self._texts:
+            self._texts[mine] = message(self.change, actor)
+        return self._texts[mine]
 
 
 @dataclass
@@ -48,22 +65,23 @@ class Stream:
     door: str
     """Hash of the secret he came in with: his session or API key."""
     actor: Actor
-    waiting: dict[str, Change] = field(default_factory=dict)
+    waiting: dict[str, News] = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: str | None = None
     """Why it is over: `replaced`, `closed`, `slow`, `stopped`."""
 
-    def put(self, change: Change) -> None:
+    def put(self, news: News) -> None:
         """Note a change; lets the reader go when he is too far behind."""
-        self.waiting.pop(change.job.id, None)
-        self.waiting[change.job.id] = change
+        job = news.change.job.id
+        self.waiting.pop(job, None)
+        self.waiting[job] = news
         if len(self.waiting) > MOST_WAITING:
             self.end("slow")
         self.wake.set()
 
-    def take(self) -> list[Change]:
+    def take(self) -> list[News]:
         """What waits, in the order of the events."""
-        found = sorted(self.waiting.values(), key=lambda change: change.event_id)
+        found = sorted(self.waiting.values(), key=lambda news: news.change.event_id)
         self.waiting.clear()
         self.wake.clear()
         return found
@@ -120,14 +138,15 @@ class Hub:
                 continue
             seen.extend(change.event_id for change in changes)
             last = max(last, *seen)
+            news = [News(change) for change in changes]
             for stream in list(self._streams.values()):
                 if stream.door not in doors:
                     stream.end("closed")
                     continue
                 stream.actor = doors[stream.door]
-                for change in changes:
-                    if change.seen_by(stream.actor):
-                        stream.put(change)
+                for one in news:
+                    if one.change.seen_by(stream.actor):
+                        stream.put(one)
             await asyncio.sleep(LOOK_S)
 
     def _look(self, last: int, seen: frozenset[int]) -> tuple[dict[str, Actor], Sequence[Change]]:
@@ -138,20 +157,20 @@ class Hub:
 async def messages(hub: Hub, store: Store, stream: Stream, after: int | None) -> AsyncIterator[str]:
     """What a reader is sent: first what he missed, or all jobs that are under way, then every change."""
     try:
-        yield f"retry: {RETRY_MS}\n\n"
-        sent: dict[str, int] = {}
-        for change in await asyncio.to_thread(_missed, store, stream.actor, after):
-            sent[change.job.id] = change.event_id
-            yield message(change, stream.actor)
+        missed = await asyncio.to_thread(_missed, store, stream.actor, after)
+        sent = {change.job.id: change.event_id for change in missed}
+        retry = f"retry: {_scattered(2 / 3 * RETRY_MS, 4 / 3 * RETRY_MS):.0f}\n\n"
+        yield retry + "".join(message(change, stream.actor) for change in missed)
         while stream.ended is None:
             try:
-                await asyncio.wait_for(stream.wake.wait(), HEARTBEAT_S)
+                # streams that were opened together must not all speak together
+                await asyncio.wait_for(stream.wake.wait(), _scattered(2 / 3 * HEARTBEAT_S, HEARTBEAT_S))
             except asyncio.TimeoutError:
                 yield ": still here\n\n"
                 continue
-            for change in stream.take():
-                if sent.get(change.job.id, 0) < change.event_id:
-                    yield message(change, stream.actor)
+            news = (one for one in stream.take() if sent.get(one.change.job.id, 0) < one.change.event_id)
+            if text := "".join(one.text(stream.actor) for one in news):
+                yield text
             sent.clear()
         yield f"event: end\ndata: {stream.ended}\n\n"
     finally:
@@ -161,6 +180,10 @@ async def messages(hub: Hub, store: Store, stream: Stream, after: int | None) ->
 def message(change: Change, actor: Actor) -> str:
     """One event: the whole state of a job."""
     return f"id: {change.event_id}\nevent: job\ndata: {job_out(change.job, actor.user_id).model_dump_json()}\n\n"
+
+
+def _scattered(least: float, most: float) -> float:
+    return random.uniform(least, most)  # noqa: S311 - keeps streams apart, protects nothing
 
 
 def _missed(store: Store, actor: Actor, after: int | None) -> list[Change]:

@@ -84,7 +84,7 @@ async def first_administrator(office: Office) -> str | None:
     return f"/ui/setup/{secret}"
 
 
-def _office(request: Request) -> Office:
+async def _office(request: Request) -> Office:  # a plain function would cost each request a thread
     office: Office = request.app.state.office
     return office
 
