@@ -136,6 +136,10 @@ def _users(commands: Any) -> None:
     ):
         sub = _command(actions, name, text, f"dubbing.user_commands:{name}")
         sub.add_argument("name", metavar="NAME", help="a user")
+    text = "say by what login `tailscale serve` lets a user in (docs/remote_access.md); without LOGIN: by none"
+    named = _command(actions, "tailscale", text, "dubbing.user_commands:tailscale")
+    named.add_argument("name", metavar="NAME", help="a user")
+    named.add_argument("login", metavar="LOGIN", nargs="?", help="as the tailnet names him, such as ana@example.com")
     _role(_command(actions, "invite", "make a link that makes one user, within a week", "dubbing.user_commands:invite"))
 
 

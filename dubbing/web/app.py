@@ -29,6 +29,7 @@ from dubbing.web import (
     live,
     new_dub,
     queue_pages,
+    tailnet,
     uploads,
 )
 from dubbing.web.errors import add_errors
@@ -93,11 +94,15 @@ def build(office: Office) -> ASGIApp:
 def guarded(app: ASGIApp, office: Office) -> ASGIApp:
     """The application behind its doors, as uvicorn runs it. Raises SettingsError."""
     policy = admission.policy(office.settings)
+    known = app
     if policy.allowed == admission.LOOPBACK:
         # a page of another site whose name was made to point here must not read along (DNS rebinding)
         hosts = [*admission.LOOPBACK_HOSTS, "[::1]"]
-        app = TrustedHostMiddleware(app, allowed_hosts=hosts, www_redirect=False)
-    return SecureHeaders(admission.Admission(Meter(app, office.traffic), policy))
+        known = TrustedHostMiddleware(app, allowed_hosts=hosts, www_redirect=False)
+    doors: ASGIApp = admission.Admission(Meter(known, office.traffic), policy)
+    if office.settings.web_socket is not None:
+        doors = tailnet.Door(Meter(app, office.traffic), doors, office.settings)
+    return SecureHeaders(doors)
 
 
 class SecureHeaders:
