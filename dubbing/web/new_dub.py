@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Annotated
 
@@ -14,7 +15,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.types import Message
 
 from dubbing import orders, subtitles
 from dubbing.artifacts import safe_name, write_atomically
@@ -23,15 +23,14 @@ from dubbing.jobs import DEFAULT_PRIORITY, Actor, Job, cost_of
 from dubbing.languages import COMMON, all_tags, is_tag
 from dubbing.store import Upload
 from dubbing.types import DubRequest, Quality
-from dubbing.upload_errors import UploadTooLargeError, UploadUnfinishedError
+from dubbing.upload_errors import UploadUnfinishedError
 from dubbing.web import pages
+from dubbing.web.bounds import bounded
 from dubbing.web.errors import is_api
 from dubbing.web.identity import Visitor, Writer
 from dubbing.web.office import Desk, Office
 
 router = APIRouter()
-MOST_BODY = 16 << 20
-"""Bytes of a request: a transcript and some translations of 2 MiB each."""
 BITS_PER_MS = 2_500
 """Bit rate a video is taken to have until it is opened: only the fair order of users depends on it."""
 Tag = Annotated[str, Field(max_length=35)]
@@ -85,23 +84,12 @@ def upload_page(desk: Desk, visitor: Writer) -> HTMLResponse:
 
 @router.post("/ui/upload")
 async def send_form(request: Request, desk: Desk, visitor: Writer) -> Response:
-    """The page's form; its script asks for JSON and gets what `new_jobs` answers. Raises as `order`."""
-    answer = await _answer(request, desk, visitor, await _form(request))
-    return answer if is_api(request) else RedirectResponse("/ui/jobs?view=mine", 303)
-
-
-@router.post("/api/v1/uploads/jobs", status_code=201)
-async def new_jobs(request: Request, desk: Desk, visitor: Writer) -> Response:
-    """A job for each upload, from JSON as `NewDub` has it; `Idempotency-Key` makes repeating harmless. Raises as `order`."""
-    try:
-        new = NewDub.model_validate_json(await _body(request))
-    except ValidationError as error:
-        raise _usage(error) from error
-    return await _answer(request, desk, visitor, new)
-
-
-async def _answer(request: Request, desk: Office, visitor: Visitor, new: NewDub) -> JSONResponse:
+    """The page's form: a job for each upload. Its script asks for JSON and gets them. Raises as `order`."""
+    async with (await bounded(request)).form(max_files=60, max_fields=200) as form:
+        new = await _from_form(form)
     made = await asyncio.to_thread(order, desk, visitor, new, request.headers.get("idempotency-key"))
+    if not is_api(request):
+        return RedirectResponse("/ui/jobs?view=mine", 303)
     facts = [
         {"id": job.id, "state": job.state.shown, "title": pages.title(job), "targets": list(job.request["targets"])}
         for job, _ in made
@@ -129,8 +117,8 @@ def order(desk: Office, visitor: Visitor, new: NewDub, key: str | None = None) -
             output_dir=desk.settings.output_dir / visitor.user.name,
             source_language=new.source_language,
             quality=new.quality,
-            transcript=_kept(film, "transcript", new.transcript),
-            translations={tag: path for tag, text in new.translations.items() if (path := _kept(film, tag, text))},
+            transcript=kept(film, "transcript", new.transcript),
+            translations={tag: path for tag, text in new.translations.items() if (path := kept(film, tag, text))},
             keep_background=new.keep_background,
         )
         made.append(
@@ -173,7 +161,7 @@ def film_name(name: str) -> str:
     return safe_name(name.removesuffix(suffix)) + suffix.lower()
 
 
-def _kept(film: Path, what: str, given: TextFile | None) -> Path | None:
+def kept(film: Path, what: str, given: TextFile | None) -> Path | None:
     """Write a text down beside its film, named by what it holds: a repeated request names the same file."""
     if given is None:
         return None
@@ -207,38 +195,19 @@ def _checked(new: NewDub, actor: Actor) -> tuple[str, ...]:
         raise ForbiddenError(role=actor.role, action=f"ask for a priority above {DEFAULT_PRIORITY}")
     if len(set(new.uploads)) > 1 and (new.transcript or new.translations):
         raise UsageError(detail="A transcript or a translation belongs to one video; send the others without")
-    _check_texts(new)
+    check_texts(new.transcript, new.translations)
     return targets
 
 
-def _check_texts(new: NewDub) -> None:
-    if (given := new.transcript) is not None:
+def check_texts(transcript: TextFile | None, translations: Mapping[str, TextFile]) -> None:
+    """Read what was given now, so that a bad file is refused at once. Raises SubtitleError."""
+    if (given := transcript) is not None:
         if subtitles.detect(given.text) is not None:
             subtitles.parse_subtitles(given.text.encode(), given.name)
         elif not any(char.isalnum() for char in subtitles.decode_text(given.text.encode(), given.name)):
             raise SubtitleError(name=given.name, detail="it has no words")
-    for given in new.translations.values():
+    for given in translations.values():
         subtitles.parse_subtitles(given.text.encode(), given.name)
-
-
-async def _body(request: Request) -> bytes:
-    """The body of a request, of bounded size. Raises UploadTooLargeError."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MOST_BODY:
-            raise UploadTooLargeError(limit=MOST_BODY)
-    return bytes(body)
-
-
-async def _form(request: Request) -> NewDub:
-    body = await _body(request)
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async with Request(request.scope, receive).form(max_files=60, max_fields=200) as form:
-        return await _from_form(form)
 
 
 async def _from_form(form: FormData) -> NewDub:
