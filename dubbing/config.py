@@ -188,8 +188,9 @@ class Settings(BaseSettings):
 
     def absolute(self) -> Settings:
         """The same settings for processes with another working directory."""
-        paths = {name: getattr(self, name) for name in ("output_dir", "log_dir", "serve_config", "web_socket")}
+        paths = {name: getattr(self, name) for name in ("output_dir", "log_dir", "serve_config")}
         paths["models_dir"] = self.models_dir.expanduser()
+        paths["web_socket"] = self.web_socket.expanduser() if self.web_socket else None
         paths["state_dir"] = self.state
         found: dict[str, object] = {name: path.resolve() for name, path in paths.items() if path is not None}
         scheme, _, rest = (self.database_url or "").partition(":///")

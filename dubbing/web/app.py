@@ -31,6 +31,7 @@ from dubbing.web import (
     queue_pages,
     tailnet,
     uploads,
+    voice_pages,
 )
 from dubbing.web.errors import add_errors
 from dubbing.web.headers import HEADERS
@@ -51,6 +52,7 @@ def routes(office: Office) -> FastAPI:
         line_pages,
         uploads,
         new_dub,
+        voice_pages,
         account,
         admin,
         queue_pages,

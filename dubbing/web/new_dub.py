@@ -24,7 +24,7 @@ from dubbing.languages import COMMON, all_tags, is_tag
 from dubbing.store import Upload
 from dubbing.types import DubRequest, Quality
 from dubbing.upload_errors import UploadUnfinishedError
-from dubbing.web import pages
+from dubbing.web import pages, voice_pages
 from dubbing.web.bounds import bounded
 from dubbing.web.errors import is_api
 from dubbing.web.identity import Visitor, Writer
@@ -34,6 +34,7 @@ router = APIRouter()
 BITS_PER_MS = 2_500
 """Bit rate a video is taken to have until it is opened: only the fair order of users depends on it."""
 Tag = Annotated[str, Field(max_length=35)]
+Chosen = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9._-]+ [^\x00-\x1f\x7f]+$")]
 
 
 class TextFile(BaseModel):
@@ -65,6 +66,8 @@ class NewDub(BaseModel):
     """What is said, in the source language; for one upload only."""
     translations: dict[Tag, TextFile] = Field(default_factory=dict, max_length=50)
     """Target language to subtitles that replace its translation; for one upload only."""
+    voices: dict[Tag, Chosen] = Field(default_factory=dict, max_length=50)
+    """Target language to the voice of all its lines, as `ENGINE VOICE`; for others than the targets it means nothing."""
 
 
 @router.get("/ui/upload")
@@ -78,6 +81,7 @@ def upload_page(desk: Desk, visitor: Writer) -> HTMLResponse:
             tags=all_tags(),
             quality=desk.settings.quality,
             default_priority=DEFAULT_PRIORITY,
+            voices=voice_pages.defaults(desk, visitor),
         )
     )
 
@@ -107,6 +111,7 @@ def order(desk: Office, visitor: Visitor, new: NewDub, key: str | None = None) -
     for upload in uploads:
         if not upload.whole:
             raise UploadUnfinishedError(name=upload.name, received=upload.received, size=upload.size)
+    voices = {tag: new.voices[tag] for tag in targets if tag in new.voices}
     made = []
     for number, upload in enumerate(uploads):
         film = take(desk, upload)
@@ -120,6 +125,8 @@ def order(desk: Office, visitor: Visitor, new: NewDub, key: str | None = None) -
             transcript=kept(film, "transcript", new.transcript),
             translations={tag: path for tag, text in new.translations.items() if (path := kept(film, tag, text))},
             keep_background=new.keep_background,
+            engines={f"speak:{tag}": chosen.partition(" ")[0] for tag, chosen in voices.items()},
+            voices={f"{tag}:*": chosen.partition(" ")[2] for tag, chosen in voices.items()},
         )
         made.append(
             desk.intake.submit(
@@ -223,6 +230,7 @@ async def _from_form(form: FormData) -> NewDub:
             for key, value in form.multi_items()
             if key.startswith("translation:") and (text := await _text(value)) is not None
         },
+        "voices": {key.partition(":")[2]: str(value) for key, value in form.items() if key.startswith("voice:")},
     }
     facts |= {key: form[key] for key in ("source_language", "quality", "priority") if form.get(key)}
     try:

@@ -40,7 +40,7 @@ class TroubleError(Exception):
 
 def main() -> int:
     try:
-        if path := setting("DUBBING_WEB_SOCKET"):
+        if path := os.path.expanduser(setting("DUBBING_WEB_SOCKET")):
             name = tailnet_name()
             print(f"https://{name}/ui/login", flush=True)
             reach_socket(path)
