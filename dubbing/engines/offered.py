@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from dubbing.engines import registry
 from dubbing.errors import DubbingError
@@ -31,13 +32,14 @@ def voices(engines: Collection[str]) -> Iterator[Voice]:
             spec = registry.spec(name)
             offered = spec.languages()
             regions = [tag for tag in COMMON if "-" in tag and offered.can(tag, tag)]
-            languages = sorted({*offered.sources, *regions} or COMMON)
+            languages = sorted({*offered.sources, *regions, *(COMMON if offered.any else ())})
         except DubbingError as error:
             log.warning("%s. %s", error.message, error.advice)
             continue
         for language in languages:
             try:
-                yield from spec.voices(language)
+                # a voice of all languages is one of each
+                yield from (replace(voice, language=language) for voice in spec.voices(language))
             except DubbingError as error:
                 log.warning("%s: %s", name, error.message)
 

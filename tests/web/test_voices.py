@@ -157,4 +157,5 @@ def test_what_engines_offer_is_found_without_loading_them(require_program: objec
     tags = {voice.language for voice in found}
     assert {"es", "pt", "pt-BR", "zh"} <= tags and len(tags) > 80
     assert {voice.id for voice in found if voice.language == "es"} >= {"es+klatt", "es"}
+    assert {voice.language for voice in offered.voices(["fake-speak"])} >= {"es", "pt-BR", "zh"}  # speaks any
     assert offered.sample_text("es-MX") == offered.sample_text("es") and "日本語" in offered.sample_text("ja")
