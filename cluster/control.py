@@ -20,6 +20,7 @@ from cluster.clients import call
 from cluster.demand import DemandReporter
 from cluster.deployments import EngineLoadError
 from cluster.launcher import POOL, RayLauncher
+from cluster.sampler import Sampler
 from cluster.serving import wait_until_healthy
 from dubbing import heartbeat
 from dubbing.config import Settings
@@ -67,6 +68,7 @@ class Control:
         self._keeper, self._keeper_at = "", 0.0
         self._thread = threading.Thread(target=self._dispatcher.go_on, name="dispatcher", daemon=True)
         self._thread.start()
+        self._sampler = Sampler(settings.state, engines.get("speak", ()))
         self._demand = DemandReporter(lambda: self._dispatcher.demand(POOL))
 
     def info(self) -> dict[str, Any]:
@@ -99,6 +101,7 @@ class Control:
     def __del__(self) -> None:
         if not hasattr(self, "_demand"):
             return
+        self._sampler.close()
         self._demand.close()
         self._dispatcher.stop()
         self._thread.join(END_S)

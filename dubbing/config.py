@@ -155,6 +155,18 @@ class Settings(BaseSettings):
         validation_alias="DUBBING_TRUSTED_PROXIES",
         description="Addresses or networks, with commas between, whose X-Forwarded headers are believed in proxy mode.",
     )
+    web_socket: Path | None = Field(
+        None,
+        validation_alias="DUBBING_WEB_SOCKET",
+        description="Unix socket that dubbing-web takes requests on as well, for `tailscale serve`; its folder must be the "
+        "server's own, with mode 0700.",
+    )
+    tailscale_login: bool = Field(
+        False,
+        validation_alias="DUBBING_TAILSCALE_LOGIN",
+        description="Let in whom `tailscale serve` names, without a password, if a user has that login; on "
+        "DUBBING_WEB_SOCKET only.",
+    )
     admin_username: str | None = Field(
         None,
         validation_alias="ADMIN_USERNAME",
@@ -203,6 +215,7 @@ class Settings(BaseSettings):
         """The same settings for processes with another working directory."""
         paths = {name: getattr(self, name) for name in ("output_dir", "log_dir", "serve_config")}
         paths["models_dir"] = self.models_dir.expanduser()
+        paths["web_socket"] = self.web_socket.expanduser() if self.web_socket else None
         paths["state_dir"] = self.state
         found: dict[str, object] = {name: path.resolve() for name, path in paths.items() if path is not None}
         scheme, _, rest = (self.database_url or "").partition(":///")

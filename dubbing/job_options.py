@@ -154,8 +154,12 @@ def _users(commands: Any) -> list[argparse.ArgumentParser]:
         sub = _command(actions, name, text, f"dubbing.user_commands:{name}")
         sub.add_argument("name", metavar="NAME", help="a user")
         made.append(sub)
+    text = "say by what login `tailscale serve` lets a user in (docs/remote_access.md); without LOGIN: by none"
+    named = _command(actions, "tailscale", text, "dubbing.user_commands:tailscale")
+    named.add_argument("name", metavar="NAME", help="a user")
+    named.add_argument("login", metavar="LOGIN", nargs="?", help="as the tailnet names him, such as ana@example.com")
     text = "make a link that makes one user, within a week"
-    made.append(_command(actions, "invite", text, "dubbing.user_commands:invite"))
+    made += [named, _command(actions, "invite", text, "dubbing.user_commands:invite")]
     _role(made[-1])
     return made
 

@@ -134,7 +134,7 @@ def _engines(
             source=language,
             target=target or language,
             quality=request.quality,
-            name=request.engines.get(kind),
+            name=request.engines.get(f"{kind}:{target}", request.engines.get(kind)),
             commercial_safe=settings.commercial_safe,
         )
         return EngineChoice(kind, choice.spec.name, choice.reason, target)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Quality = Literal["auto", "draft", "good", "best"]
 Int16Audio = npt.NDArray[np.int16]
+CLONE = "clone"
+"""Id of the voice that is the speaker's own, of an engine that clones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +199,9 @@ class DubRequest:
     speakers: int | None = None
     """Most people who speak in the source, where the user said so; 1 tells nobody apart."""
     engines: dict[str, str] = field(default_factory=dict)
-    """Kind -> engine name, where the user insisted on one."""
+    """Kind, or `speak:TAG` for one target language, -> engine name, where the user insisted on one."""
     voices: dict[str, str] = field(default_factory=dict)
-    """Speaker label, or `*` -> voice id."""
+    """Speaker label, or `*`, or `TAG:*` for one target language -> voice id."""
     glossary: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     """Target language -> (source term, target term); equal terms are kept as they are."""
 

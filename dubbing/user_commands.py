@@ -71,6 +71,15 @@ def password(arguments: argparse.Namespace, settings: Settings) -> int:
     return _say(arguments, {"name": user.name}, f"{user.name} has another password; all sessions have ended")
 
 
+def tailscale(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Say by what login of the tailnet a user comes in without a password; without one, by none."""
+    with _open(settings) as store:
+        user = store.set_tailscale_login(ACTOR, store.user_by_name(arguments.name).id, arguments.login)
+        store.audit(ACTOR.user_id, "tailscale_login", f"{user.name}: {user.tailscale_login or 'none'}")
+    text = f"comes in as {user.tailscale_login}" if user.tailscale_login else "comes in with a password alone"
+    return _say(arguments, _facts(user), f"{user.name} {text}")
+
+
 def invite(arguments: argparse.Namespace, settings: Settings) -> int:
     """Make a link with which one person becomes a user."""
     with _open(settings) as store:
@@ -102,7 +111,13 @@ def _switch(arguments: argparse.Namespace, settings: Settings, *, disabled: bool
 
 def _facts(user: User) -> dict[str, Any]:
     state = "disabled" if user.disabled else "can log in" if user.password_hash else "no password"
-    return {"name": user.name, "role": user.role, "state": state, "quota_mb": user.quota_mb}
+    return {
+        "name": user.name,
+        "role": user.role,
+        "state": state,
+        "quota_mb": user.quota_mb,
+        "tailscale_login": user.tailscale_login,
+    }
 
 
 def _say(arguments: argparse.Namespace, facts: dict[str, Any], text: str) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
+from dubbing import types
 from dubbing.engines.weights import Weights
 from dubbing.errors import DubbingError
 from dubbing.types import Int16Audio, Segment, Speech, Voice
@@ -19,7 +20,7 @@ In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 Kind = Literal["transcribe", "align", "translate", "speak", "separate", "diarize"]
 KINDS: tuple[Kind, ...] = ("transcribe", "align", "translate", "speak", "separate", "diarize")
-CLONE = "clone"
+CLONE = types.CLONE
 """Id of the voice that is the speaker's own, of an engine that clones."""
 OPTIONAL: tuple[Kind, ...] = ("separate", "diarize")
 """A dub can be made without; draft quality is."""

@@ -40,7 +40,7 @@ class Casting:
             if speaker not in self._given:
                 self._context.warn(f"{self._tag}: {speaker} says too little to be cloned and has a preset voice")
         if speaker not in self._given:
-            asked = self._asked.get(speaker) or self._asked.get("*")
+            asked = self._wish(speaker)
             voice = self._pool[len(self._given) % len(self._pool)]
             if asked not in (None, CLONE):
                 voice = replace(voice, id=asked, name=asked)
@@ -52,7 +52,11 @@ class Casting:
         return next((r for r in (self._references or {}).values() if voice.id == _clone_id(r.speaker)), None)
 
     def _is_cloned(self, speaker: str) -> bool:
-        return self._clones and (self._asked.get(speaker) or self._asked.get("*") or CLONE) == CLONE
+        return self._clones and (self._wish(speaker) or CLONE) == CLONE
+
+    def _wish(self, speaker: str) -> str | None:
+        """The voice that was asked for: for the speaker, else for this language, else for everybody."""
+        return self._asked.get(speaker) or self._asked.get(f"{self._tag}:*") or self._asked.get("*")
 
 
 def _clone_id(speaker: str) -> str:

@@ -11,6 +11,7 @@ from dubbing.store.figures import FigureRows
 from dubbing.store.live import LiveRows
 from dubbing.store.oversight import OversightRows
 from dubbing.store.people import User
+from dubbing.store.preferences import PreferenceRows
 from dubbing.store.presence import ALIVE_S, BEAT_S, Presence, PresenceRows
 from dubbing.store.queue_rows import Backend, Backlog, InCharge, QueueRows
 from dubbing.store.requests import Event
@@ -40,7 +41,18 @@ __all__ = [
 ]
 
 
-class Store(AccessRows, RunRows, QueueRows, PresenceRows, OversightRows, LiveRows, WebhookRows, UploadRows, FigureRows):
+class Store(
+    AccessRows,
+    RunRows,
+    QueueRows,
+    PresenceRows,
+    OversightRows,
+    LiveRows,
+    WebhookRows,
+    UploadRows,
+    FigureRows,
+    PreferenceRows,
+):
     """Users, sessions, uploads, jobs, runs, the queue's memory and its dispatchers over one database.
 
     Methods may be called from any thread.

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dubbing.errors import SchemaError, StoreError
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """Newest migration this version knows."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 10_000

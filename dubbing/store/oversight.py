@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import Connection, text
 
 from dubbing.access_errors import LastAdminError
-from dubbing.errors import ForbiddenError, NotFoundError, UsageError
+from dubbing.errors import ForbiddenError, NameTakenError, NotFoundError, UsageError
 from dubbing.jobs import Actor, Role
 from dubbing.store.access import digest
 from dubbing.store.database import changed
 from dubbing.store.people import USER_COLUMNS, User, UserRows, user_of
 
 MOST_MB = 2**31 - 1
+LOGIN = re.compile(r"[!-~]{1,254}")
+"""What is compared with the header of `tailscale serve`: printable ASCII without spaces."""
 _CAN_ADMINISTER = "role = 'admin' AND disabled = 0 AND password_hash IS NOT NULL"
 
 
@@ -55,6 +59,28 @@ class OversightRows(UserRows):
                 raise LastAdminError(name=old.name)
             if facts["disabled"]:
                 connection.execute(text("DELETE FROM session WHERE user_id = :id"), {"id": user_id})
+            return self._account(connection, user_id)
+
+    def set_tailscale_login(self, actor: Actor, user_id: str, login: str | None) -> User:
+        """Say by what login `tailscale serve` lets a user in; None for by none. A change ends the user's sessions.
+
+        Raises ForbiddenError, NotFoundError, UsageError for what is no login, NameTakenError when another user has it.
+        """
+        if not actor.sees_all:
+            raise ForbiddenError(role=actor.role, action="change users")
+        if login is not None and not LOGIN.fullmatch(login):
+            raise UsageError(detail=f"{login[:80]!r} is no login of Tailscale such as ana@example.com")
+        with self.write() as connection:
+            facts = {"id": user_id, "login": login}
+            old = self._account(connection, user_id)
+            if old.tailscale_login == login:
+                return old
+            holder = "SELECT 1 FROM app_user WHERE tailscale_login = :login"
+            if login is not None and connection.execute(text(holder), facts).first():
+                raise NameTakenError(name=login)
+            changed(connection, "UPDATE app_user SET tailscale_login = :login WHERE id = :id", facts)
+            # whoever had the old login may be in
+            connection.execute(text("DELETE FROM session WHERE user_id = :id"), facts)
             return self._account(connection, user_id)
 
     def set_password(self, user_id: str, password_hash: str, *, keep: str = "") -> None:

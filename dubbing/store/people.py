@@ -15,7 +15,7 @@ from dubbing.jobs import Actor, Role
 from dubbing.store.database import Database, changed
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-USER_COLUMNS = "id, name, role, password_hash, disabled, created_ms, quota_mb"
+USER_COLUMNS = "id, name, role, password_hash, disabled, created_ms, quota_mb, tailscale_login"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class User:
     created_ms: int
     quota_mb: int = 0
     """Megabytes of uploads and results the user may keep; 0 for no limit."""
+    tailscale_login: str | None = None
+    """By which `tailscale serve` may let him in without a password (ana@example.com); None for nobody."""
 
     @property
     def actor(self) -> Actor:
@@ -72,6 +74,10 @@ class UserRows(Database):
     def user_by_name(self, name: str) -> User:
         """The user of that name. Raises NotFoundError."""
         return self._user("name", name)
+
+    def user_by_tailscale_login(self, login: str) -> User:
+        """The user whom a tailnet knows by this very login. Raises NotFoundError."""
+        return self._user("tailscale_login", login)
 
     def users(self, actor: Actor) -> list[User]:
         """All users, for administrators. Raises ForbiddenError."""

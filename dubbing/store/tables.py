@@ -39,6 +39,7 @@ class AppUser(SQLModel, table=True):
     """Somebody who may ask for dubs."""
 
     __tablename__ = "app_user"
+    __table_args__ = (Index("uq_app_user_tailscale_login", "tailscale_login", unique=True),)
 
     id: str = Field(sa_column=Column(Text, primary_key=True))
     name: str = Field(sa_column=Column(Text, nullable=False, unique=True))
@@ -47,6 +48,7 @@ class AppUser(SQLModel, table=True):
     disabled: int = Field(default=0, sa_column=_flag())
     created_ms: int = Field(sa_column=_big())
     quota_mb: int = Field(default=0, sa_column=_flag())
+    tailscale_login: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
 
 
 class JobRow(SQLModel, table=True):

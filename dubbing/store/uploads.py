@@ -102,6 +102,11 @@ class UploadRows(Database):
                 {"id": upload_id, "received": received, "now": now, "end": now + KEPT_MS},
             )
 
+    def complete_upload(self, upload_id: str) -> None:
+        """What has arrived is all of it: its size was announced with what surrounded it."""
+        with self.write() as connection:
+            changed(connection, "UPDATE upload SET size = received WHERE id = :id", {"id": upload_id})
+
     def take_upload(self, upload_id: str) -> None:
         """Give a whole upload to a job: it no longer ends by itself."""
         with self.write() as connection:

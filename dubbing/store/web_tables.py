@@ -125,3 +125,13 @@ class DeliveryRow(SQLModel, table=True):
     attempt: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     due_ms: int = Field(sa_column=_ms())
     status: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+
+
+class PreferenceRow(SQLModel, table=True):
+    """What a user chose once for all his dubs, such as `voice:es`."""
+
+    __tablename__ = "preference"
+
+    user_id: str = Field(sa_column=Column(Text, ForeignKey("app_user.id", ondelete="CASCADE"), primary_key=True))
+    name: str = Field(sa_column=_key())
+    value: str = Field(sa_column=_text())

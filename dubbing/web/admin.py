@@ -45,8 +45,9 @@ def change_user(
     quota_mb: Number = "",
     cap: Number = "",
     weight: Number = "",
+    tailscale: Annotated[str | None, Form(max_length=254)] = None,
 ) -> Response:
-    """Set role, quota, cap and weight, and whether the user may log in; empty means the default."""
+    """Set role, quota, cap, weight, the tailnet's login, and whether the user may log in; empty means the default."""
     try:
         queue: dict[Field, int | None] = {
             "cap": _number(gettext("cap"), cap, 0),
@@ -54,12 +55,15 @@ def change_user(
         }
         quota = _number(gettext("quota"), quota_mb, 0) or 0
         user = desk.store.change_account(visitor.actor, user_id, role=role, disabled=not active, quota_mb=quota)
+        if tailscale is not None:
+            user = desk.store.set_tailscale_login(visitor.actor, user_id, tailscale.strip() or None)
         for field, value in queue.items():
             desk.intake.configure(visitor.actor, "user", user.id, field, value)
     except DubbingError as error:
         return _page(desk, visitor, error=error)
     facts = [role, "may log in" if active else "locked out", f"quota {quota} MB"]
     facts += [f"{field} {'default' if value is None else value}" for field, value in queue.items()]
+    facts += [f"Tailscale login {user.tailscale_login or 'none'}"] if tailscale is not None else []
     desk.store.audit(visitor.user.id, "user_changed", f"{user.name}: {', '.join(facts)}", address_of(request))
     return RedirectResponse("/ui/admin?said=changed", 303)
 
@@ -131,6 +135,7 @@ def _page(desk: Office, visitor: Visitor, *, error: DubbingError | None = None, 
             of_user=lambda user, field: values.get(setting("user", user.id, field), ""),
             default_cap=values.get(setting("user", "*", "cap"), DEFAULT_USER_CAP),
             invites=desk.store.invites(visitor.actor),
+            tailscale=desk.settings.tailscale_login,
             names=names(desk.store, visitor),
             said=said,
             error=error,

@@ -30,7 +30,7 @@ PRIVATE: tuple[Network, ...] = tuple(
 )
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip")
 IDENTITY = ("tailscale-user-login", "tailscale-user-name", "tailscale-user-profile-pic")
-"""Believed of nobody: they are removed from every request that came over TCP."""
+"""Believed of nobody who comes over TCP; tailnet.py has the one door where they may count."""
 _REMOVED = frozenset(name.encode() for name in (*FORWARDED, *IDENTITY))
 
 
@@ -90,7 +90,7 @@ class Admission:
         """Let a request through, or answer 403."""
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
-        peer = _address((scope.get("client") or ("", 0))[0])
+        peer = address_in((scope.get("client") or ("", 0))[0])
         if not self._policy.admits(peer):
             return await answer_for(Request(scope), AddressError(address=str(peer or "?")))(scope, receive, send)
         return await self._app(self._settled(dict(scope), peer), receive, send)
@@ -109,7 +109,7 @@ class Admission:
         """The last hop that is no trusted proxy: what stands before it anybody could have written."""
         client = peer
         for hop in reversed(hops):
-            address = _address(hop)
+            address = address_in(hop)
             if address is None:
                 break
             client = address
@@ -120,12 +120,13 @@ class Admission:
 
 def is_loopback(text: str) -> bool:
     """Whether an address is this machine's own."""
-    address = _address(text)
+    address = address_in(text)
     return address is not None and any(address in network for network in LOOPBACK)
 
 
 @lru_cache(maxsize=4096)
-def _address(text: str) -> Address | None:
+def address_in(text: str) -> Address | None:
+    """The address a text is; None when it is none. IPv4 in IPv6's clothes is IPv4."""
     try:
         found = ipaddress.ip_address(text)
     except ValueError:

@@ -22,11 +22,12 @@ from dubbing.web.api_models import (
     JobOut,
     job_out,
 )
+from dubbing.web.bounds import BoundedRoute
 from dubbing.web.identity import Anyone, Writer
 from dubbing.web.office import Desk
 from dubbing.web.submission import JobFields
 
-router = APIRouter(prefix="/api/v1", tags=["jobs"])
+router = APIRouter(prefix="/api/v1", tags=["jobs"], route_class=BoundedRoute)
 JobId = Annotated[str, Path(max_length=64, pattern=PLAIN, description="Id of the job.")]
 Language = Annotated[str, Path(max_length=35, description="BCP-47 tag of the dub.")]
 FILE: dict[int | str, dict[str, Any]] = {

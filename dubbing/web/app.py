@@ -29,7 +29,9 @@ from dubbing.web import (
     live,
     new_dub,
     queue_pages,
+    tailnet,
     uploads,
+    voice_pages,
 )
 from dubbing.web.errors import add_errors
 from dubbing.web.headers import HEADERS
@@ -52,6 +54,7 @@ def routes(office: Office) -> FastAPI:
         line_pages,
         uploads,
         new_dub,
+        voice_pages,
         account,
         admin,
         queue_pages,
@@ -95,11 +98,15 @@ def build(office: Office) -> ASGIApp:
 def guarded(app: ASGIApp, office: Office) -> ASGIApp:
     """The application behind its doors, as uvicorn runs it. Raises SettingsError."""
     policy = admission.policy(office.settings)
+    known = app
     if policy.allowed == admission.LOOPBACK:
         # a page of another site whose name was made to point here must not read along (DNS rebinding)
         hosts = [*admission.LOOPBACK_HOSTS, "[::1]"]
-        app = TrustedHostMiddleware(app, allowed_hosts=hosts, www_redirect=False)
-    return SecureHeaders(Interpreter(admission.Admission(Meter(app, office.traffic), policy)))
+        known = TrustedHostMiddleware(app, allowed_hosts=hosts, www_redirect=False)
+    doors: ASGIApp = admission.Admission(Meter(known, office.traffic), policy)
+    if office.settings.web_socket is not None:
+        doors = tailnet.Door(Meter(app, office.traffic), doors, office.settings)
+    return SecureHeaders(Interpreter(doors))
 
 
 _RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]

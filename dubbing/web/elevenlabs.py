@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import shutil
-import uuid
+import re
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
@@ -14,15 +15,17 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import ValidationError
 
 from dubbing.api_errors import NotReadyError
-from dubbing.errors import DubbingError, EmptyFileError, NotFoundError, UsageError
+from dubbing.errors import EmptyFileError, NotFoundError, UsageError
 from dubbing.jobs import TERMINAL, Job, State
-from dubbing.web import pages, removal
+from dubbing.store import Upload
+from dubbing.web import pages, removal, uploads
 from dubbing.web.api_models import PLAIN
-from dubbing.web.film_form import FilmForm, receive
+from dubbing.web.arrivals import remove
+from dubbing.web.film_form import FilmForm
 from dubbing.web.identity import Anyone, Visitor, Writer
 from dubbing.web.office import Desk, Office
 from dubbing.web.results import File, Results
-from dubbing.web.submission import BITS_PER_MS, JobFields, submit_file
+from dubbing.web.submission import BITS_PER_MS, JobFields, submit
 
 router = APIRouter(prefix="/v1/dubbing", include_in_schema=False)
 DubbingId = Annotated[str, Path(max_length=64, pattern=PLAIN)]
@@ -33,38 +36,47 @@ PAGE = 100
 
 @router.post("")
 async def create(request: Request, desk: Desk, visitor: Writer) -> dict[str, Any]:
-    """Take a film in and put it in the queue. Raises UsageError, EmptyFileError, LanguageError, DiskFullError."""
-    folder = desk.films / uuid.uuid4().hex
-    announced = request.headers.get("content-length", "0")
-    form = await receive(
-        request.stream(),
-        request.headers.get("content-type", ""),
-        folder,
-        file_field="file",
-        announced=int(announced) if announced.isdigit() else 0,
-    )
-    try:
-        job = await asyncio.to_thread(_submit, desk, visitor, form)
-    except DubbingError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return {"dubbing_id": job.id, "expected_duration_sec": form.size * 8 / BITS_PER_MS / 1000}
+    """Take a film in, as an upload like any other, and put it in the queue.
 
-
-def _submit(desk: Office, visitor: Visitor, form: FilmForm) -> Job:
-    if form.film is None:
+    Raises UsageError, EmptyFileError, QuotaError, UploadRoomError, LanguageError.
+    """
+    form = FilmForm(request.stream(), request.headers.get("content-type", ""), file_field="file")
+    if not await form.find_film():
         raise UsageError(detail="The form has no file (source_url is not fetched here)")
-    if form.size == 0:
-        raise EmptyFileError(name=form.name)
-    fields = form.fields
+    length = request.headers.get("content-length", "")
+    if not re.fullmatch(r"[0-9]{1,15}", length):
+        raise UsageError(detail="The request must say how long it is (Content-Length)")
+    name = uploads.shown_name(form.file_name)
+    upload = await asyncio.to_thread(uploads.reserve, desk, visitor, name, int(length))
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(asyncio.to_thread, remove, desk.store, desk.uploads, desk.films, upload)
+        size = await _receive(desk, visitor, upload, form)
+        job = await asyncio.to_thread(_submit, desk, visitor, upload, form.fields)
+        undo.pop_all()
+    return {"dubbing_id": job.id, "expected_duration_sec": size * 8 / BITS_PER_MS / 1000}
+
+
+async def _receive(desk: Office, visitor: Visitor, upload: Upload, form: FilmForm) -> int:
+    """Take the film of a form in; its bytes."""
+    async with desk.arrivals.hold(desk.store, desk.uploads, visitor.user.id, upload.id) as arrival:
+        await arrival.receive(form.film(), None)
+        if not form.ended:
+            raise UsageError(detail="The form ends in the middle")
+        if arrival.offset == 0:
+            raise EmptyFileError(name=upload.name)
+        await asyncio.to_thread(desk.store.complete_upload, upload.id)
+        return arrival.offset
+
+
+def _submit(desk: Office, visitor: Visitor, upload: Upload, fields: Mapping[str, str]) -> Job:
     if fields.get("mode", "automatic") != "automatic":
         raise UsageError(detail="mode must be automatic")
     try:
         asked = JobFields(
-            source=str(form.film),
+            upload=upload.id,
             targets=tuple(tag.strip() for tag in fields.get("target_lang", "").split(",") if tag.strip()),
             source_language=fields.get("source_lang") or "auto",
-            title=fields.get("name") or form.name,
+            title=fields.get("name") or upload.name[:200],
             start_ms=_ms(fields.get("start_time")),
             end_ms=_ms(fields.get("end_time")),
             keep_background=fields.get("drop_background_audio", "").lower() not in ("true", "1"),
@@ -72,7 +84,7 @@ def _submit(desk: Office, visitor: Visitor, form: FilmForm) -> Job:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(detail=f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    job, _ = submit_file(desk, visitor, form.film, asked)
+    job, _ = submit(desk, visitor, asked)
     return job
 
 

@@ -9,7 +9,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from dubbing.access_errors import BadLoginError, ThrottledError
 from dubbing.errors import DubbingError, UsageError
-from dubbing.web import pages
+from dubbing.store import User
+from dubbing.web import pages, tailnet
 from dubbing.web.catalogues import LANGUAGES
 from dubbing.web.identity import Anyone, address_of, check_origin, drop_session, set_session
 from dubbing.web.interpreter import COOKIE
@@ -20,11 +21,18 @@ YEAR_S = 365 * 86_400
 
 
 @router.get("/login")
-def login_page(request: Request, next: str = "/ui/jobs") -> Response:  # noqa: A002 - the address says next
-    """The login form; whoever is logged in already goes on."""
-    if request.app.state.office.identity.visitor(request):
+def login_page(request: Request, desk: Desk, next: str = "/ui/jobs", left: bool = False) -> Response:  # noqa: A002 - the address says next
+    """The login form; whoever is logged in already goes on, and so does whom the tailnet names, unless he just left."""
+    if desk.identity.visitor(request):
         return RedirectResponse(_local(next), 303)
-    return _login_form(next)
+    login = tailnet.login_of(request)
+    # pictures and frames of other sites open no sessions
+    asked = request.headers.get("sec-fetch-dest", "document") == "document" and not left
+    if asked and (secret := desk.identity.let_in(login, request)):
+        answer = RedirectResponse(_local(next), 303)
+        set_session(request, answer, secret)
+        return answer
+    return _login_form(next, known=desk.identity.known(login))
 
 
 @router.post("/login")
@@ -53,7 +61,8 @@ async def log_in(
 def log_out(request: Request, desk: Desk, visitor: Anyone) -> Response:
     """End this session."""
     desk.store.close_session(visitor.session)
-    answer = RedirectResponse("/ui/login", 303)
+    known = desk.identity.known(tailnet.login_of(request))
+    answer = RedirectResponse("/ui/login?left=true" if known else "/ui/login", 303)
     drop_session(request, answer)
     return answer
 
@@ -103,9 +112,12 @@ async def join(
     return answer
 
 
-def _login_form(next_page: str, name: str = "", error: DubbingError | None = None) -> HTMLResponse:
+def _login_form(
+    next_page: str, name: str = "", error: DubbingError | None = None, known: User | None = None
+) -> HTMLResponse:
     status = error.http_status if error else 200
-    return HTMLResponse(pages.render("login.html", next=_local(next_page), name=name, error=error, me=None), status)
+    values = {"next": _local(next_page), "name": name, "error": error, "known": known, "me": None}
+    return HTMLResponse(pages.render("login.html", **values), status)
 
 
 def _join_form(role: str, name: str = "", error: DubbingError | None = None) -> HTMLResponse:

@@ -1,45 +1,20 @@
-"""A form with a film in it (multipart/form-data), streamed to the disk as it comes: it is never held in memory."""
+"""A form with a film in it (multipart/form-data), read as it comes: the film is handed on in pieces, never held in memory."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-import shutil
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
-from typing import BinaryIO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from dubbing.artifacts import safe_name
-from dubbing.errors import DiskFullError, UsageError
+from dubbing.errors import UsageError
 
 MOST_FIELDS = 40
 LONGEST_FIELD = 4096
-LONGEST_NAME = 255
-SPARE = 1_000_000_000
-"""Bytes of the disk that uploads leave free."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-@dataclass
-class FilmForm:
-    """What came."""
-
-    fields: dict[str, str] = field(default_factory=dict)
-    film: Path | None = None
-    """None when the form had no file."""
-    name: str = ""
-    """What its owner calls the file."""
-    size: int = 0
-    """Bytes."""
 
 
 class _Parts:
-    """Callbacks of the parser: fields are kept, pieces of the file wait to be written."""
+    """Callbacks of the parser: fields are kept, pieces of the file wait to be fetched."""
 
     def __init__(self, file_field: str) -> None:
         self.fields: dict[str, str] = {}
@@ -107,68 +82,63 @@ class _Parts:
         self.ended = True
 
 
-async def receive(
-    body: AsyncIterator[bytes], content_type: str, folder: Path, *, file_field: str, announced: int
-) -> FilmForm:
-    """Take a form in; its file lies in `folder` afterwards, which is made for it and removed again when that fails.
+class FilmForm:
+    """The form of one request. First `find_film`, then, where there is one, `film` to its end."""
 
-    `announced` is the Content-Length, 0 when unknown. Raises UsageError, DiskFullError.
-    """
-    kind, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not boundary:
-        raise UsageError(detail="The request must be a form (multipart/form-data)")
-    parts = _Parts(file_field)
-    folder.mkdir(parents=True)
-    with ExitStack() as unless_taken:
-        unless_taken.callback(shutil.rmtree, folder, ignore_errors=True)
-        free = shutil.disk_usage(folder).free - SPARE
-        _check_room(folder, free, announced)
+    def __init__(self, body: AsyncIterator[bytes], content_type: str, *, file_field: str) -> None:
+        """Raises UsageError when the request has no form."""
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary", b"")
+        if kind != b"multipart/form-data" or not boundary:
+            raise UsageError(detail="The request must be a form (multipart/form-data)")
+        self._body = body
+        self._parts = _Parts(file_field)
+        self._parser = MultipartParser(boundary, self._parts.callbacks())  # type: ignore[arg-type]
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What was read so far; after `film`, or without one, everything."""
+        return self._parts.fields
+
+    @property
+    def file_name(self) -> str:
+        """As the sender wrote it."""
+        return self._parts.file_name or ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the form was read to its end; a connection that was lost leaves it open."""
+        return self._parts.ended
+
+    async def find_film(self) -> bool:
+        """Read to where the file begins; False when the form has none. Raises UsageError."""
+        async for chunk in self._body:
+            self._parse(chunk)
+            if self._parts.file_name is not None:
+                return True
+        self._end()
+        return False
+
+    async def film(self) -> AsyncIterator[bytes]:
+        """The bytes of the file; what follows it in the form is read, too. Raises UsageError."""
+        for piece in self._taken():
+            yield piece
+        async for chunk in self._body:
+            self._parse(chunk)
+            for piece in self._taken():
+                yield piece
+        self._end()
+
+    def _taken(self) -> list[bytes]:
+        pieces, self._parts.pieces = self._parts.pieces, []
+        return pieces
+
+    def _parse(self, chunk: bytes) -> None:
         try:
-            form = await _write(body, MultipartParser(boundary, parts.callbacks()), parts, folder, free)  # type: ignore[arg-type]
+            self._parser.write(chunk)
         except FormParserError as error:
             raise UsageError(detail=f"The form cannot be read: {error}") from error
-        unless_taken.pop_all()
-    if form.film is None:
-        folder.rmdir()
-    return form
 
-
-async def _write(
-    body: AsyncIterator[bytes], parser: MultipartParser, parts: _Parts, folder: Path, free: int
-) -> FilmForm:
-    form = FilmForm(fields=parts.fields)
-    file: BinaryIO | None = None
-    try:
-        async for chunk in body:
-            parser.write(chunk)
-            if file is None and parts.file_name is not None:
-                form.name = _CONTROL.sub("", PurePath(parts.file_name.replace("\\", "/")).name)[:LONGEST_NAME]
-                form.film = folder / film_name(form.name)
-                file = form.film.open("xb")
-            if file is not None and parts.pieces:
-                form.size += sum(map(len, parts.pieces))
-                _check_room(folder, free, form.size)
-                await asyncio.to_thread(file.writelines, parts.pieces)
-                parts.pieces.clear()
-        parser.finalize()
-    finally:
-        if file is not None:
-            file.close()
-    if not parts.ended:
-        raise UsageError(detail="The form ends in the middle")
-    return form
-
-
-def film_name(name: str) -> str:
-    """The name of an upload as the name of a file."""
-    suffix = PurePath(name).suffix
-    if not re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix):
-        return safe_name(name)
-    return safe_name(name.removesuffix(suffix)) + suffix.lower()
-
-
-def _check_room(folder: Path, free: int, size: int) -> None:
-    if size > free:
-        need_mb = -(-size // 1_000_000)
-        raise DiskFullError(folder=str(folder.parent), free_mb=max(0, free) // 1_000_000, need_mb=need_mb)
+    def _end(self) -> None:
+        if not self._parts.ended:
+            raise UsageError(detail="The form ends in the middle")

@@ -15,7 +15,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.types import Message
 
 from dubbing import orders, subtitles
 from dubbing.artifacts import safe_name, write_atomically
@@ -24,18 +23,18 @@ from dubbing.jobs import DEFAULT_PRIORITY, Actor, Job, cost_of
 from dubbing.languages import COMMON, all_tags, is_tag
 from dubbing.store import Upload
 from dubbing.types import DubRequest, Quality
-from dubbing.upload_errors import UploadTooLargeError, UploadUnfinishedError
-from dubbing.web import pages
+from dubbing.upload_errors import UploadUnfinishedError
+from dubbing.web import pages, voice_pages
+from dubbing.web.bounds import bounded
 from dubbing.web.errors import is_api
 from dubbing.web.identity import Visitor, Writer
 from dubbing.web.office import Desk, Office
 
 router = APIRouter()
-MOST_BODY = 16 << 20
-"""Bytes of a request: a transcript and some translations of 2 MiB each."""
 BITS_PER_MS = 2_500
 """Bit rate a video is taken to have until it is opened: only the fair order of users depends on it."""
 Tag = Annotated[str, Field(max_length=35)]
+Chosen = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9._-]+ [^\x00-\x1f\x7f]+$")]
 
 
 class TextFile(BaseModel):
@@ -67,6 +66,8 @@ class NewDub(BaseModel):
     """What is said, in the source language; for one upload only."""
     translations: dict[Tag, TextFile] = Field(default_factory=dict, max_length=50)
     """Target language to subtitles that replace its translation; for one upload only."""
+    voices: dict[Tag, Chosen] = Field(default_factory=dict, max_length=50)
+    """Target language to the voice of all its lines, as `ENGINE VOICE`; for others than the targets it means nothing."""
 
 
 @router.get("/ui/upload")
@@ -80,29 +81,19 @@ def upload_page(desk: Desk, visitor: Writer) -> HTMLResponse:
             tags=all_tags(),
             quality=desk.settings.quality,
             default_priority=DEFAULT_PRIORITY,
+            voices=voice_pages.defaults(desk, visitor),
         )
     )
 
 
 @router.post("/ui/upload")
 async def send_form(request: Request, desk: Desk, visitor: Writer) -> Response:
-    """The page's form; its script asks for JSON and gets what `new_jobs` answers. Raises as `order`."""
-    answer = await _answer(request, desk, visitor, await _form(request))
-    return answer if is_api(request) else RedirectResponse("/ui/jobs?view=mine", 303)
-
-
-@router.post("/api/v1/uploads/jobs", status_code=201)
-async def new_jobs(request: Request, desk: Desk, visitor: Writer) -> Response:
-    """A job for each upload, from JSON as `NewDub` has it; `Idempotency-Key` makes repeating harmless. Raises as `order`."""
-    try:
-        new = NewDub.model_validate_json(await _body(request))
-    except ValidationError as error:
-        raise _usage(error) from error
-    return await _answer(request, desk, visitor, new)
-
-
-async def _answer(request: Request, desk: Office, visitor: Visitor, new: NewDub) -> JSONResponse:
+    """The page's form: a job for each upload. Its script asks for JSON and gets them. Raises as `order`."""
+    async with (await bounded(request)).form(max_files=60, max_fields=200) as form:
+        new = await _from_form(form)
     made = await asyncio.to_thread(order, desk, visitor, new, request.headers.get("idempotency-key"))
+    if not is_api(request):
+        return RedirectResponse("/ui/jobs?view=mine", 303)
     facts = [
         {"id": job.id, "state": job.state.shown, "title": pages.title(job), "targets": list(job.request["targets"])}
         for job, _ in made
@@ -120,6 +111,7 @@ def order(desk: Office, visitor: Visitor, new: NewDub, key: str | None = None) -
     for upload in uploads:
         if not upload.whole:
             raise UploadUnfinishedError(name=upload.name, received=upload.received, size=upload.size)
+    voices = {tag: new.voices[tag] for tag in targets if tag in new.voices}
     made = []
     for number, upload in enumerate(uploads):
         film = take(desk, upload)
@@ -133,6 +125,8 @@ def order(desk: Office, visitor: Visitor, new: NewDub, key: str | None = None) -
             transcript=kept(film, "transcript", new.transcript),
             translations={tag: path for tag, text in new.translations.items() if (path := kept(film, tag, text))},
             keep_background=new.keep_background,
+            engines={f"speak:{tag}": chosen.partition(" ")[0] for tag, chosen in voices.items()},
+            voices={f"{tag}:*": chosen.partition(" ")[2] for tag, chosen in voices.items()},
         )
         made.append(
             desk.intake.submit(
@@ -223,26 +217,6 @@ def check_texts(transcript: TextFile | None, translations: Mapping[str, TextFile
         subtitles.parse_subtitles(given.text.encode(), given.name)
 
 
-async def _body(request: Request) -> bytes:
-    """The body of a request, of bounded size. Raises UploadTooLargeError."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MOST_BODY:
-            raise UploadTooLargeError(limit=MOST_BODY)
-    return bytes(body)
-
-
-async def _form(request: Request) -> NewDub:
-    body = await _body(request)
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async with Request(request.scope, receive).form(max_files=60, max_fields=200) as form:
-        return await _from_form(form)
-
-
 async def _from_form(form: FormData) -> NewDub:
     """The form's fields: checked languages, other tags with spaces or commas, `transcript`, `translation:TAG`."""
     others = re.split(r"[\s,]+", str(form.get("other", "")).strip())
@@ -256,6 +230,7 @@ async def _from_form(form: FormData) -> NewDub:
             for key, value in form.multi_items()
             if key.startswith("translation:") and (text := await _text(value)) is not None
         },
+        "voices": {key.partition(":")[2]: str(value) for key, value in form.items() if key.startswith("voice:")},
     }
     facts |= {key: form[key] for key in ("source_language", "quality", "priority") if form.get(key)}
     try:

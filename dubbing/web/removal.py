@@ -25,6 +25,7 @@ def remove(desk: Office, actor: Actor, job_id: str) -> None:
     upload = Path(source).parent
     if upload.parent == desk.films and not desk.store.is_named("request", "source", source):
         shutil.rmtree(upload, ignore_errors=True)
+        desk.store.forget_upload(upload.name)  # it would count against the quota until it is swept
 
 
 def _remove_results(desk: Office, folder: JobFolder) -> None:

@@ -17,6 +17,7 @@ from dubbing import __version__, config
 from dubbing.config import Settings
 from dubbing.errors import DubbingError, SettingsError
 from dubbing.remote_errors import NotRemoteError
+from dubbing.web import tailnet
 from dubbing.web.app import guarded, routes
 from dubbing.web.live import Hub
 from dubbing.web.office import first_administrator, open_office
@@ -59,15 +60,21 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, *, pages_only: bool) -> None:
     """Answer requests until SIGINT or SIGTERM. Raises SettingsError, and what the database or the queue has to say."""
+    settings = settings.absolute()
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(listen(settings))
+        listeners = [stack.enter_context(listen(settings))]
+        if settings.web_socket or settings.tailscale_login:
+            listeners.append(stack.enter_context(tailnet.listening(settings)))
         office = stack.enter_context(open_office(settings))
         stack.enter_context(access_log(settings.log_dir))
         if not pages_only:
             stack.enter_context(Worker(say))
         app = routes(office)
-        place = address(listener)
+        place = address(listeners[0])
         say(f"{place} is ready; the queue is {office.choice.reason}")
+        if settings.web_socket:
+            believed = "whom tailscale serve names is let in" if settings.tailscale_login else "everybody logs in"
+            say(f"{settings.web_socket} is ready; {believed}")
         if setup := asyncio.run(first_administrator(office)):
             say(f"open {place}{setup[1:]} to make the first administrator (works once)")
         tune()
@@ -82,7 +89,7 @@ def serve(settings: Settings, *, pages_only: bool) -> None:
             server_header=False,
             timeout_graceful_shutdown=1,  # a paused player holds its connection open
         )
-        Server(options, app.state.hub).run(sockets=[listener])
+        Server(options, app.state.hub).run(sockets=listeners)
 
 
 def tune() -> None:

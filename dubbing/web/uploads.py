@@ -80,9 +80,15 @@ def begin(request: Request, desk: Desk, visitor: Writer) -> Response:
     name = file_name(request.headers.get("upload-metadata", ""))
     if not size:
         raise EmptyFileError(name=name)
+    upload = reserve(desk, visitor, name, size)
+    return Response(status_code=201, headers={"Location": f"/api/v1/uploads/{upload.id}", **_facts(upload, 0)})
+
+
+def reserve(desk: Office, visitor: Visitor, name: str, size: int) -> Upload:
+    """Begin an upload if the user's quota and the disk have room for all of it. Raises QuotaError, UploadRoomError."""
     desk.arrivals.sweep(desk.store, desk.uploads, desk.films)
     quota = visitor.user.quota_mb * 1_000_000 or None
-    upload = desk.store.add_upload(
+    return desk.store.add_upload(
         visitor.user.id,
         name,
         size,
@@ -90,7 +96,6 @@ def begin(request: Request, desk: Desk, visitor: Writer) -> Response:
         quota=quota,
         kept=_results_bytes(desk, visitor) if quota else 0,
     )
-    return Response(status_code=201, headers={"Location": f"/api/v1/uploads/{upload.id}", **_facts(upload, 0)})
 
 
 @router.head("/{upload_id}")
@@ -154,6 +159,11 @@ def file_name(metadata: str) -> str:
         raw = base64.b64decode(found.get("filename", "").strip(), validate=True).decode(errors="replace")
     except ValueError:
         raise UsageError(detail="The filename of Upload-Metadata is not base64") from None
+    return shown_name(raw)
+
+
+def shown_name(raw: str) -> str:
+    """What its owner calls a file, as a page may show it: without folders and what cannot be seen."""
     return PurePosixPath(_CONTROL.sub("", raw).replace("\\", "/")).name[:LONGEST_NAME].strip() or "video"
 
 

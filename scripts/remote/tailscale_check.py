@@ -3,7 +3,8 @@
 
 scripts/remote/tailscale_check.py          exit code 0: it answers there; 1: it does not, and the message says what to do
 
-PORT comes from the environment, else from .env, else it is 8000. Needs nothing but Python, so it runs before any set-up.
+PORT comes from the environment, else from .env, else it is 8000. With DUBBING_WEB_SOCKET the way by `tailscale serve` is
+looked at instead, and its https address printed. Needs nothing but Python, so it runs before any set-up.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -38,9 +40,16 @@ class TroubleError(Exception):
 
 def main() -> int:
     try:
-        where = f"{tailnet_address()}:{port()}"
-        print(f"http://{where}/ui/login", flush=True)
-        reach(where)
+        if asked := setting("DUBBING_WEB_SOCKET"):
+            path = str(Path(asked).expanduser())
+            name = tailnet_name()
+            print(f"https://{name}/ui/login", flush=True)
+            reach_socket(path)
+            look_at_serve(path)
+        else:
+            where = f"{tailnet_address()}:{port()}"
+            print(f"http://{where}/ui/login", flush=True)
+            reach(where)
     except TroubleError as trouble:
         problem, advice = trouble.args
         print(f"tailscale_check: {problem}.\n                 {advice}", file=sys.stderr)
@@ -49,18 +58,23 @@ def main() -> int:
     return 0
 
 
-def port() -> int:
-    text = os.environ.get("PORT", "")
+def setting(key: str) -> str:
+    text = os.environ.get(key, "")
     if not text and Path(".env").is_file():
         lines = Path(".env").read_text(encoding="utf-8").splitlines()
-        text = next((line.partition("=")[2].strip(" \"'") for line in lines if line.startswith("PORT=")), "")
+        text = next((line.partition("=")[2].strip(" \"'") for line in lines if line.startswith(f"{key}=")), "")
+    return text
+
+
+def port() -> int:
+    text = setting("PORT")
     if text and not (text.isdecimal() and 0 < int(text) < 65536):
         raise TroubleError(f"PORT is {text!r}, which is no port", "Choose one from 1 to 65535, or unset it for 8000.")
     return int(text or 8000)
 
 
-def tailnet_address() -> str:
-    """The IPv4 address of this machine in the tailnet."""
+def running() -> dict[str, object]:
+    """What a Tailscale that runs says of itself."""
     if shutil.which("tailscale") is None:
         raise TroubleError(
             "Tailscale is not installed here (there is no program tailscale)",
@@ -70,6 +84,12 @@ def tailnet_address() -> str:
     state = str(status.get("BackendState", ""))
     if state != "Running":
         raise TroubleError(*STATES.get(state, (f"Tailscale is in the state {state or 'unknown'}", "sudo tailscale up")))
+    return status
+
+
+def tailnet_address() -> str:
+    """The IPv4 address of this machine in the tailnet."""
+    status = running()
     candidates = [*ask("ip", "-4").stdout.split(), *(status.get("TailscaleIPs") or [])]
     for candidate in candidates:
         try:
@@ -80,6 +100,49 @@ def tailnet_address() -> str:
         "Tailscale gave this machine no IPv4 address",
         "Look at `tailscale status`; the tailnet may have IPv4 switched off in its access controls.",
     )
+
+
+def tailnet_name() -> str:
+    """The name of this machine in the tailnet, which its certificate is for."""
+    me = running().get("Self")
+    name = str(me.get("DNSName", "")).rstrip(".") if isinstance(me, dict) else ""
+    if not name:
+        raise TroubleError(
+            "this machine has no name in the tailnet", "Switch MagicDNS on: https://login.tailscale.com/admin/dns"
+        )
+    return name
+
+
+def reach_socket(path: str) -> None:
+    """Ask the server for a sign of life over its socket."""
+    begin = f"Start the server: DUBBING_WEB_SOCKET={path} dubbing-web"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+            caller.settimeout(ANSWER_S)
+            caller.connect(path)
+            caller.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: caller.recv(4096), b""))
+    except PermissionError:
+        raise TroubleError(
+            f"the socket {path} may not be opened by this user", "Run this as the user that runs the server."
+        ) from None
+    except OSError as error:
+        raise TroubleError(f"nothing answers at {path} ({error.strerror or error})", begin) from None
+    if not answer.startswith(b"HTTP/1.1 200") or not answer.endswith(b"ok\n"):
+        raise TroubleError(f"something else than dubbing-web answers at {path}", "Choose another path for both.")
+
+
+def look_at_serve(path: str) -> None:
+    """Whether `tailscale serve` leads to the socket, and to the tailnet alone."""
+    try:
+        found = json.loads(ask("serve", "status", "--json").stdout or "{}")
+    except ValueError:
+        found = {}
+    place = os.path.realpath(path)
+    if f"unix:{place}" not in json.dumps(found):
+        raise TroubleError("`tailscale serve` does not lead to the socket", f"sudo tailscale serve --bg unix:{place}")
+    if any((found.get("AllowFunnel") or {}).values()):
+        raise TroubleError("Funnel opens this machine to the internet", "sudo tailscale funnel reset")
 
 
 def read_status() -> dict[str, object]:

@@ -17,7 +17,9 @@ import pytest
 from cluster_support import BUSY_S, eventually
 from served import ROOT_USER, Served, begin, tone
 
+from dubbing import voicebook
 from dubbing.jobs import State
+from dubbing.media import wav
 from tests.e2e import jobs as media
 
 pytestmark = pytest.mark.slow
@@ -68,6 +70,20 @@ def test_a_draft_dub_goes_through_the_queue_from_submit_to_its_file(served: Serv
     assert {stage["stage"] for stage in told["progress"]["stages"]} >= {"ingest", "translate", "speak", "mix"}
     report = json.loads(Path(told["result"]["report"]).read_text())
     assert report["targets"]["es"]["spoken"] == report["targets"]["es"]["lines"] >= 1
+
+
+def test_the_voices_of_its_engines_are_told_and_spoken_when_somebody_wants_to_hear_them(served: Served) -> None:
+    state = served.settings.state
+    eventually(lambda: "es" in voicebook.read(state).voices, 60)
+    voices = voicebook.read(state).voices["es"]
+    assert {voice.engine for voice in voices} == {"espeak-ng", "fake-speak"}
+    voice = next(voice for voice in voices if voice.engine == "espeak-ng")
+
+    assert voicebook.wish(state, voice)
+    eventually(lambda: not voicebook.is_wished(state, voice), 60)
+
+    audio, rate = wav.read_wav(voicebook.sample_of(state, voice))
+    assert 1 < len(audio) / rate < 10 and int(abs(audio).max()) > 1000
 
 
 def test_a_submitted_job_runs_within_a_second(served: Served) -> None:

@@ -77,6 +77,16 @@ def test_a_preset_that_was_asked_for_needs_no_reference(tmp_path: Path) -> None:
     assert not any("Ana" in warning for warning in report["warnings"])
 
 
+def test_an_engine_and_a_voice_may_be_asked_for_in_one_language_alone(tmp_path: Path) -> None:
+    engines = {kind: name for kind, name in jobs.FAKES.items() if kind != "speak"}
+    engines |= {"speak:es": "fake-speak", "speak:fr": "fake-speak"}
+    voices = {"es:*": "tone-2", "*": "tone-3"}
+    spec, options, log = job_of(tmp_path, voices=voices, engines=engines, targets=["es", "fr"])
+    jobs.dub(jobs.request_of(spec), options)
+    said = {(c["text"][1:3], c["voice"]) for c in calls(log)}
+    assert said == {("es", "tone-2"), ("fr", "tone-3")}
+
+
 def test_a_reading_that_fails_is_made_again_with_another_seed(tmp_path: Path) -> None:
     spec, options, log = job_of(tmp_path)
     options["fake-speak"] |= {"draws_lots": True, "poison": "number 3"}

@@ -59,7 +59,7 @@ def address(site: Site, path: str) -> str:
     }  # fmt: skip
     values |= {"user_id": site.user("root", "admin").id}
     values |= {"upload_id": upload_of(site)}
-    values |= {"tag": "es", "number": "1"}
+    values |= {"tag": "es", "number": "1", "voice_key": "0" * 32}
     return re.sub(r"\{(\w+)(:\w+)?\}", lambda name: values.get(name[1], "x"), path)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from dubbing.access_errors import LastAdminError
-from dubbing.errors import ForbiddenError, NotFoundError, StateConflictError, UsageError
+from dubbing.errors import ForbiddenError, NameTakenError, NotFoundError, StateConflictError, UsageError
 from dubbing.jobs import Actor
 from dubbing.store import Store
 
@@ -102,3 +102,44 @@ def test_a_new_priority_puts_a_waiting_job_in_the_outbox_again(store: Store, adm
     store.cancel(ana, job.id)
     with pytest.raises(StateConflictError):
         store.set_priority(admin, job.id, 50)
+
+
+def test_a_tailnets_login_names_one_user_and_a_change_of_it_ends_his_sessions(
+    store: Store, chief: Actor, ana: Actor, ben: Actor
+) -> None:
+    assert store.set_tailscale_login(chief, ana.user_id, "ana@example.com").tailscale_login == "ana@example.com"
+    store.open_session(ana.user_id, "secret")
+
+    with pytest.raises(NameTakenError):
+        store.set_tailscale_login(chief, ben.user_id, "ana@example.com")
+    store.set_tailscale_login(chief, ana.user_id, "ana@example.com")  # nothing new
+    assert store.session_user("secret") is not None
+    assert store.user_by_tailscale_login("ana@example.com").id == ana.user_id
+    with pytest.raises(NotFoundError):
+        store.user_by_tailscale_login("Ana@example.com")
+
+    store.set_tailscale_login(chief, ana.user_id, None)
+    assert store.session_user("secret") is None
+    with pytest.raises(NotFoundError):
+        store.user_by_tailscale_login("ana@example.com")
+
+
+@pytest.mark.parametrize("login", ["", "ana example", "ana\n", "añá@example.com", "x" * 255])
+def test_what_is_no_login_of_a_tailnet_is_refused(store: Store, chief: Actor, ana: Actor, login: str) -> None:
+    with pytest.raises(UsageError):
+        store.set_tailscale_login(chief, ana.user_id, login)
+    with pytest.raises(ForbiddenError):
+        store.set_tailscale_login(ana, ana.user_id, "ana@example.com")
+
+
+def test_preferences_are_each_users_own(store: Store, ana: Actor, ben: Actor) -> None:
+    store.prefer(ana.user_id, "voice:es", "one")
+    store.prefer(ana.user_id, "voice:es", "two")
+    store.prefer(ana.user_id, "voice:ca", "three")
+    store.prefer(ana.user_id, "other", "four")
+    store.prefer(ben.user_id, "voice:es", "five")
+
+    assert store.preferences(ana.user_id, "voice:") == {"ca": "three", "es": "two"}
+    store.prefer(ana.user_id, "voice:es", None)
+    assert store.preferences(ana.user_id) == {"other": "four", "voice:ca": "three"}
+    assert store.preferences(ben.user_id, "voice:") == {"es": "five"}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -25,14 +26,15 @@ def check(tmp_path: Path) -> Check:
     """Runs the script with a stand-in `tailscale`, or without one, and nothing else in PATH."""
 
     def run(
-        status: str | None = None, ip: str = "", *, port: int | str = 8000, **env: str
+        status: str | None = None, ip: str = "", *, port: int | str = 8000, serve: str = "", **env: str
     ) -> subprocess.CompletedProcess[str]:
         folder = tmp_path / "bin"
         folder.mkdir(exist_ok=True)
         if status is not None:
             program = folder / "tailscale"
             program.write_text(
-                f'#!/bin/sh\ncase "$1 $2" in\n"status --json") {status} ;;\n"ip -4") {ip or "exit 1"} ;;\nesac\n'
+                f'#!/bin/sh\ncase "$1 $2" in\n"status --json") {status} ;;\n"ip -4") {ip or "exit 1"} ;;\n'
+                f'"serve status") {serve or "exit 1"} ;;\nesac\n'
             )
             program.chmod(0o755)
         return subprocess.run(
@@ -140,3 +142,56 @@ def test_a_proxy_of_the_environment_is_not_asked(check: Check) -> None:
 def test_a_port_that_is_none_is_refused(check: Check, port: str) -> None:
     done = check(RUNNING, "echo 127.0.0.1", port=port)
     assert done.returncode == 1 and f"PORT is '{port}'" in done.stderr
+
+
+# --- by `tailscale serve`, over the socket ------------------------------------------------------------------------------
+
+NAMED = f"echo '{json.dumps({'BackendState': 'Running', 'Self': {'DNSName': 'box.tail1234.ts.net.'}})}'"
+
+
+def leads(path: Path, **more: object) -> str:
+    web = {"box.tail1234.ts.net:443": {"Handlers": {"/": {"Proxy": f"unix:{path}"}}}}
+    return f"echo '{json.dumps({'Web': web, **more})}'"
+
+
+@contextmanager
+def on_socket(path: Path, body: bytes = b"ok\n") -> Iterator[None]:
+    def answer() -> None:
+        caller, _ = listener.accept()
+        with caller:
+            assert caller.recv(4096).startswith(b"GET /livez ")
+            caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + body)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join(60)
+
+
+def test_the_https_address_is_printed_when_serve_leads_to_the_socket(check: Check, tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    with on_socket(path):
+        done = check(NAMED, serve=leads(path), DUBBING_WEB_SOCKET=str(path))
+    assert (done.returncode, done.stdout) == (0, "https://box.tail1234.ts.net/ui/login\n")
+
+
+def test_what_is_wrong_between_serve_and_socket_is_said_with_what_to_do(check: Check, tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+
+    def said(status: str = NAMED, serve: str = "", body: bytes | None = b"ok\n") -> str:
+        with on_socket(path, body) if body is not None else nullcontext():
+            done = check(status, serve=serve, DUBBING_WEB_SOCKET=str(path))
+        path.unlink(missing_ok=True)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        return done.stderr
+
+    assert "nothing answers" in (dead := said(body=None)) and f"DUBBING_WEB_SOCKET={path} dubbing-web" in dead
+    assert "something else than dubbing-web" in said(body=b"no!")
+    assert f"sudo tailscale serve --bg unix:{path}" in said(serve=leads(tmp_path / "other.sock"))
+    assert "Funnel opens this machine" in said(serve=leads(path, AllowFunnel={"box.tail1234.ts.net:443": True}))
+    assert "no name in the tailnet" in said(RUNNING, body=None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 
-from dubbing.web import server
+from dubbing.web import server, tailnet
 from dubbing.web.app import guarded, routes
 from tests.web.site import Site
 
@@ -30,20 +31,28 @@ class Running(server.Server):
 
 @contextmanager
 def served(site: Site) -> Iterator[Running]:
-    """The site on a free port, while the block lasts."""
+    """The site on a free port, and on its unix socket if it has one, while the block lasts."""
     app = routes(site.office)
     listener = server.listen(site.office.settings.model_copy(update={"port": 0}))
     options = uvicorn.Config(
-        guarded(app, site.office), lifespan="on", log_level="error", log_config=None, timeout_graceful_shutdown=5
+        guarded(app, site.office),
+        lifespan="on",
+        log_level="error",
+        log_config=None,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
     )
     running = Running(options, app)
     running.address = server.address(listener).rstrip("/")
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        assert running.up.wait(30)
-        yield running
-    finally:
-        running.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+    with contextlib.ExitStack() as stack:
+        settings = site.office.settings
+        also = [stack.enter_context(tailnet.listening(settings))] if settings.web_socket else []
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener, *also]})
+        thread.start()
+        try:
+            assert running.up.wait(30)
+            yield running
+        finally:
+            running.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from elevenlabs.core.api_error import ApiError
 
 from dubbing import orders
 from dubbing.store import Fence
-from dubbing.web import film_form
+from dubbing.web.arrivals import RESERVE
+from tests.services import wait_until
 from tests.web.conftest import line_result, make_job, report_of
 from tests.web.server import Running, served
 from tests.web.site import Client, Site
@@ -78,7 +80,16 @@ def finish(site: Site, job_id: str, *, error: dict[str, object] | None = None) -
 
 
 def films(site: Site) -> list[Path]:
-    return sorted(path for path in site.office.films.rglob("*") if path.is_file())
+    """Every file that came in, and every row that tells of one."""
+    found = [path for place in (site.office.films, site.office.uploads) for path in place.rglob("*") if path.is_file()]
+    return sorted([*found, *(Path(name) for name in uploads(site))])
+
+
+def uploads(site: Site) -> dict[str, tuple[int, int, bool]]:
+    """Size, what has arrived, and whether a job has it, of every upload."""
+    with site.office.store.read() as connection:
+        rows = connection.exec_driver_sql("SELECT id, size, received, expires_ms FROM upload").all()
+    return {row.id: (row.size, row.received, row.expires_ms == 0) for row in rows}
 
 
 def test_a_film_is_sent_dubbed_fetched_and_deleted(site: Site, client: ElevenLabs) -> None:
@@ -95,6 +106,7 @@ def test_a_film_is_sent_dubbed_fetched_and_deleted(site: Site, client: ElevenLab
     request = orders.from_json(job.request)
     assert request.source.read_bytes() == FILM
     assert request.source.is_relative_to(site.office.films) and request.source.name == "My talk?.mp4"
+    assert uploads(site)[request.source.parent.name] == (len(FILM), len(FILM), True)
     assert (request.targets, request.source_language, request.start_ms) == (("es",), "en", 1000)
     assert not request.keep_background and request.output_dir == site.output / "ana"
     assert created.expected_duration_sec > 0
@@ -122,6 +134,7 @@ def test_a_film_is_sent_dubbed_fetched_and_deleted(site: Site, client: ElevenLab
 
     assert client.dubbing.delete(created.dubbing_id).status == "ok"
     assert not folder.exists() and not request.source.exists()
+    assert request.source.parent.name not in uploads(site)
     with pytest.raises(ApiError) as gone:
         client.dubbing.get(created.dubbing_id)
     assert gone.value.status_code == 404
@@ -209,32 +222,84 @@ def test_a_film_the_disk_has_no_room_for_is_refused(
     site: Site, client: ElevenLabs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = films(site)
-    monkeypatch.setattr(film_form, "SPARE", 1 << 60)
+    monkeypatch.setattr(site.office.arrivals, "free", lambda folder: RESERVE + 1_000_000)
 
     with pytest.raises(ApiError) as refusal:
-        client.dubbing.create(file=("a.mp4", b"film"), target_lang="es", request_options={"max_retries": 0})
+        client.dubbing.create(file=("a.mp4", FILM), target_lang="es", request_options={"max_retries": 0})
 
-    assert (refusal.value.status_code, refusal.value.body["code"]) == (503, "disk_full")
+    assert (refusal.value.status_code, refusal.value.body["code"]) == (507, "upload_room")
     assert films(site) == before
 
 
-def test_a_large_film_goes_to_the_disk_and_not_through_the_memory(site: Site, tmp_path: Path) -> None:
-    """The parser alone, in a process whose memory is measured: 200 MB in pieces of 64 kB."""
+def test_the_quota_counts_these_films_and_those_of_the_pages_alike(site: Site, running: Running) -> None:
+    root, kim = site.user("root", "admin"), site.user("kim")
+    site.office.store.change_account(root.actor, kim.id, quota_mb=8)
+    site.office.store.add_upload(kim.id, "of the page.mp4", 2_000_000, room=10**9)
+    with official(site, running, key(site, "kim")) as client:
+        first = client.dubbing.create(file=("a.mp4", FILM), target_lang="es")
+        before = films(site)
+        with pytest.raises(ApiError) as refusal:
+            client.dubbing.create(file=("b.mp4", FILM), target_lang="es")
+        assert (refusal.value.status_code, refusal.value.body["code"]) == (413, "quota")
+        assert films(site) == before
+
+        client.dubbing.delete(first.dubbing_id)
+        assert client.dubbing.create(file=("b.mp4", FILM), target_lang="es").dubbing_id
+
+
+def test_a_form_without_a_length_is_refused(site: Site) -> None:
+    client, before = site.client("ana", "user"), films(site)
+
+    def body() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\nfilm\r\n--x--\r\n'
+
+    answer = client.post("/v1/dubbing", content=body(), headers={"Content-Type": "multipart/form-data; boundary=x"})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "usage") and "Content-Length" in answer.json()["title"]
+    assert films(site) == before
+
+
+def test_a_connection_that_breaks_leaves_nothing(site: Site, running: Running) -> None:
+    before, secret = films(site), key(site, "ana")
+    host, port = running.address.removeprefix("http://").split(":")
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n' + bytes(2_000_000)
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST /v1/dubbing HTTP/1.1\r\nHost: {host}\r\nxi-api-key: {secret}\r\nContent-Length: 5000000\r\n"
+        connection.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + part)
+        wait_until(lambda: films(site) != before, 60, "the upload has begun")
+    wait_until(lambda: films(site) == before, 60, "nothing is left of it")
+
+
+def test_a_large_film_goes_to_the_disk_and_not_through_the_memory(tmp_path: Path) -> None:
+    """The way from the form to the disk, in a process whose memory is measured: 200 MB in pieces of 64 kB."""
     code = """
 import asyncio, resource, sys
 from pathlib import Path
-from dubbing.web.film_form import receive
+from dubbing.store import Store
+from dubbing.web.arrivals import Arrivals
+from dubbing.web.film_form import FilmForm
 async def body():
     yield b'--x\\r\\nContent-Disposition: form-data; name="file"; filename="a.mp4"\\r\\n\\r\\n'
     for _ in range(3200):
         yield bytes(65536)
     yield b'\\r\\n--x--\\r\\n'
+async def take():
+    form = FilmForm(body(), 'multipart/form-data; boundary=x', file_field='file')
+    assert await form.find_film()
+    async with Arrivals().hold(store, Path(sys.argv[1]), user.id, upload.id) as arrival:
+        await arrival.receive(form.film(), None)
+    assert form.ended
+store = Store(f'sqlite:///{sys.argv[1]}/a.sqlite3')
+user = store.add_user('ana')
+upload = store.add_upload(user.id, 'a.mp4', 3200 * 65536 + 100, room=10**9)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-form = asyncio.run(receive(body(), 'multipart/form-data; boundary=x', Path(sys.argv[1]), file_field='file', announced=0))
-print(form.film.stat().st_size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+asyncio.run(take())
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(store.upload(user.id, upload.id).received, (Path(sys.argv[1]) / upload.id).stat().st_size, grown)
+store.close()
 """
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "in"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=120)
 
-    found = re.fullmatch(r"(\d+) (\d+)\n", done.stdout)
+    found = re.fullmatch(r"(\d+) (\d+) (\d+)\n", done.stdout)
     assert found, done.stderr
-    assert int(found[1]) == 3200 * 65536 and int(found[2]) < 20_000
+    assert int(found[1]) == int(found[2]) == 3200 * 65536 and int(found[3]) < 30_000

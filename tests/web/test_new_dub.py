@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from dubbing import orders
 from dubbing.jobs import State
 from dubbing.prepare import prepare
 from dubbing.types import DubRequest
-from dubbing.web.new_dub import MOST_BODY, film_name
+from dubbing.web.bounds import MOST_BODY
+from dubbing.web.new_dub import film_name
 from tests.web.site import Client, Site
 from tests.web.tus import OCTETS, UPLOADS, metadata
 
-JOBS = f"{UPLOADS}/jobs"
+JOBS = "/api/v1/jobs"
 TUS = {"Tus-Resumable": "1.0.0"}
+SCRIPT = {"Accept": "application/json"}
 SRT = "1\n00:00:01,000 --> 00:00:02,000\nHola.\n"
 
 
@@ -48,7 +51,7 @@ def request_of(site: Site, job_id: str, name: str = "ana") -> DubRequest:
 
 def test_an_upload_becomes_a_job_with_all_that_was_asked(site: Site, ana: Client) -> None:
     name = upload(ana, b"f" * 3_000_000, "Año 日本.MP4")
-    body: dict[str, Any] = {"uploads": [name], "targets": ["es", "pt-BR", "es"], "source_language": "en"}
+    body: dict[str, Any] = {"upload": name, "targets": ["es", "pt-BR", "es"], "source_language": "en"}
     body |= {"quality": "draft", "priority": 20, "keep_background": False}
     body |= {"transcript": {"name": "talk.txt", "text": "Good morning."}}
     body |= {"translations": {"es": {"name": "talk.srt", "text": SRT}}}
@@ -56,8 +59,9 @@ def test_an_upload_becomes_a_job_with_all_that_was_asked(site: Site, ana: Client
     answer = ana.post(JOBS, json=body)
 
     assert answer.status_code == 201
-    (facts,) = answer.json()["jobs"]
-    assert facts == {"id": facts["id"], "state": "queued", "title": "Año 日本.mp4", "targets": ["es", "pt-BR"]}
+    facts = answer.json()
+    assert (facts["state"], facts["title"], facts["targets"]) == ("queued", "Año 日本.mp4", ["es", "pt-BR"])
+    assert answer.headers["location"] == f"{JOBS}/{facts['id']}"
     job = site.office.store.job(site.user("ana").actor, facts["id"])
     assert (job.state, job.priority, job.cost) == (State.PENDING, 20, 1)
     request = orders.from_json(job.request)
@@ -76,8 +80,9 @@ def test_a_long_film_costs_more_of_a_turn_than_a_short_one(site: Site, ana: Clie
     name = upload(ana, b"f", size=1)
     with site.office.store.write() as connection:
         connection.exec_driver_sql("UPDATE upload SET size = 1800000000, received = 1800000000 WHERE id = ?", (name,))
+    os.truncate(site.office.uploads / name, 1_800_000_000)  # a hole
 
-    (facts,) = ana.post(JOBS, json={"uploads": [name], "targets": ["es", "fr"]}).json()["jobs"]
+    facts = ana.post(JOBS, json={"upload": name, "targets": ["es", "fr"]}).json()
 
     assert site.office.store.job(site.user("ana").actor, facts["id"]).cost == 192  # 96 minutes at 2.5 Mb/s, twice
 
@@ -114,7 +119,7 @@ def test_the_pages_script_sends_texts_and_gets_json(site: Site, ana: Client) -> 
 
 def test_the_same_key_asks_once_and_another_makes_another_dub_of_the_upload(site: Site, ana: Client) -> None:
     name = upload(ana)
-    body = {"uploads": [name], "targets": ["es"], "transcript": {"text": "Hello."}}
+    body = {"upload": name, "targets": ["es"], "transcript": {"text": "Hello."}}
 
     def send(key: str, **more: Any) -> Any:
         return ana.post(JOBS, json=body | more, headers={"Idempotency-Key": key})
@@ -125,9 +130,7 @@ def test_the_same_key_asks_once_and_another_makes_another_dub_of_the_upload(site
     assert (first.status_code, again.status_code, other.status_code) == (201, 200, 201)
     assert first.json() == again.json() and first.json() != other.json()
     assert (changed.status_code, changed.json()["code"]) == (422, "idempotency_key")
-    assert (
-        request_of(site, other.json()["jobs"][0]["id"]).source == request_of(site, first.json()["jobs"][0]["id"]).source
-    )
+    assert request_of(site, other.json()["id"]).source == request_of(site, first.json()["id"]).source
 
 
 def test_a_move_that_was_cut_short_is_made_good(site: Site, ana: Client) -> None:
@@ -137,7 +140,7 @@ def test_a_move_that_was_cut_short_is_made_good(site: Site, ana: Client) -> None
     film.parent.mkdir(parents=True)
     (site.office.uploads / name).rename(film)
 
-    answer = ana.post(JOBS, json={"uploads": [name], "targets": ["es"]})
+    answer = ana.post(JOBS, json={"upload": name, "targets": ["es"]})
 
     assert answer.status_code == 201 and film.read_bytes() == b"film"
 
@@ -146,8 +149,8 @@ def test_two_users_never_share_a_folder(site: Site) -> None:
     folders = set()
     for name in ("ana", "bob"):
         client = site.client(name, "user")
-        answer = client.post(JOBS, json={"uploads": [upload(client)], "targets": ["es"]})
-        folders.add(request_of(site, answer.json()["jobs"][0]["id"], name).output_dir)
+        answer = client.post(JOBS, json={"upload": upload(client), "targets": ["es"]})
+        folders.add(request_of(site, answer.json()["id"], name).output_dir)
     assert len(folders) == 2
 
 
@@ -156,9 +159,9 @@ def test_what_a_job_reads_can_be_dubbed(
 ) -> None:
     require_program("espeak-ng")
     talk = real_output.parent / "talk.mp4"
-    body: dict[str, Any] = {"uploads": [upload(ana, talk.read_bytes(), "my talk.mp4")], "targets": ["es"]}
+    body: dict[str, Any] = {"upload": upload(ana, talk.read_bytes(), "my talk.mp4"), "targets": ["es"]}
     body |= {"translations": {"es": CUE}, "quality": "draft"}
-    (facts,) = ana.post(JOBS, json=body).json()["jobs"]
+    facts = ana.post(JOBS, json=body).json()
 
     job = asyncio.run(prepare(request_of(site, facts["id"]), site.office.settings))
 
@@ -173,7 +176,8 @@ CUE = {"name": "a.srt", "text": SRT}
     ("change", "status", "code"),
     [
         ({"targets": []}, 400, "usage"),
-        ({"uploads": []}, 400, "usage"),
+        ({"upload": None}, 400, "usage"),
+        ({"source": "/films/talk.mp4"}, 400, "usage"),
         ({"targets": ["klingon!"]}, 422, "language"),
         ({"targets": ["../es"]}, 422, "language"),
         ({"source_language": "english language"}, 422, "language"),
@@ -181,7 +185,7 @@ CUE = {"name": "a.srt", "text": SRT}
         ({"quality": "superb"}, 400, "usage"),
         ({"priority": 101}, 400, "usage"),
         ({"priority": 51}, 403, "forbidden"),
-        ({"uploads": ["0" * 32]}, 404, "not_found"),
+        ({"upload": "0" * 32}, 404, "not_found"),
         ({"translations": {"fr": CUE}}, 400, "usage"),
         ({"translations": {"es": {"name": "a.srt", "text": "no cues"}}}, 422, "subtitles"),
         ({"transcript": {"name": "a.txt", "text": " ... "}}, 422, "subtitles"),
@@ -195,7 +199,7 @@ def test_what_cannot_be_dubbed_says_why(
     site: Site, ana: Client, change: dict[str, Any], status: int, code: str
 ) -> None:
     before = len(site.office.store.jobs(site.user("ana").actor, limit=1000))
-    body = {"uploads": [upload(ana)], "targets": ["es"]} | change
+    body = {"upload": upload(ana), "targets": ["es"]} | change
 
     answer = ana.post(JOBS, json=body)
 
@@ -204,16 +208,19 @@ def test_what_cannot_be_dubbed_says_why(
 
 
 def test_an_unfinished_upload_a_text_for_two_films_and_a_flood_are_refused(ana: Client) -> None:
-    half = ana.post(JOBS, json={"uploads": [upload(ana, b"half", size=8)], "targets": ["es"]})
+    half = ana.post(JOBS, json={"upload": upload(ana, b"half", size=8), "targets": ["es"]})
     assert (half.status_code, half.json()["code"]) == (409, "upload_unfinished")
     assert half.json()["title"] == "The file talk.mp4 has not arrived as a whole (4 of 8 bytes)"
 
-    both = ana.post(JOBS, json={"uploads": [upload(ana), upload(ana)], "targets": ["es"], "transcript": CUE})
+    two = {"upload": [upload(ana), upload(ana)], "target": "es"}
+    both = ana.post("/ui/upload", data=two, files={"transcript": ("a.srt", SRT.encode())}, headers=SCRIPT)
     assert (both.status_code, both.json()["code"]) == (400, "usage")
 
     flood = ana.post(JOBS, content=b" " * (MOST_BODY + 1))
     assert (flood.status_code, flood.json()["code"]) == (413, "upload_too_large")
     assert ana.post(JOBS, content=b"{").status_code == 400
+    form = ana.post("/ui/upload", content=b" " * (MOST_BODY + 1), headers=SCRIPT)
+    assert (form.status_code, form.json()["code"]) == (413, "upload_too_large")
 
 
 def test_a_form_that_cannot_be_dubbed_is_a_page_for_people_and_json_for_the_script(ana: Client) -> None:
@@ -230,7 +237,7 @@ def test_a_form_that_cannot_be_dubbed_is_a_page_for_people_and_json_for_the_scri
 
 def test_administrators_may_put_a_dub_before_the_others(site: Site) -> None:
     root = site.client()
-    answer = root.post(JOBS, json={"uploads": [upload(root)], "targets": ["es"], "priority": 80})
+    answer = root.post(JOBS, json={"upload": upload(root), "targets": ["es"], "priority": 80})
     assert answer.status_code == 201
     assert 'value="80"' in root.get("/ui/upload").text
     assert 'value="80"' not in site.client("ana", "user").get("/ui/upload").text
@@ -240,7 +247,7 @@ def test_viewers_have_no_way_in(site: Site) -> None:
     vera = site.client("vera", "viewer")
     assert vera.get("/ui/upload").status_code == 403
     assert "/ui/upload" not in vera.get("/ui/jobs").text
-    assert vera.post(JOBS, json={"uploads": ["x"], "targets": ["es"]}).status_code == 403
+    assert vera.post(JOBS, json={"upload": "x", "targets": ["es"]}).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+from dubbing import voicebook
+from dubbing.media import wav
+from dubbing.types import Voice
 from dubbing.web import interpreter
 from dubbing.web.identity import COOKIE
 from tests.browser import QUIET
@@ -116,12 +119,24 @@ def served(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             for name in (LONG_NAME, "interview", "talk"):
                 site.id_of(name)
             site.office.store.add_invite(INVITE, "viewer", by=site.user("root", "admin").actor)
+            tell_of_voices(site)
             yield Served(address, site, site.session())
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=90) == 0
             assert process.stderr.read() == ""
         finally:
             process.kill()
+
+
+def tell_of_voices(site: Site) -> None:
+    """Voices as a worker writes them down: one has a sample, one waits for it, one is root's own."""
+    state = site.office.settings.state
+    voices = [Voice(f"es+{name}", "espeak-ng", "es", f"Spanish ({name})", natural=False) for name in ("klatt", "f2")]
+    voices += [Voice(f"A rather long name {number}", "xtts-v2", "es") for number in range(2)]
+    voicebook.write(state, voices)
+    voicebook.grant(state, voices[0], wav.header(8000, 1, 8000) + bytes(8000))
+    voicebook.wish(state, voices[2])
+    site.office.store.prefer(site.user("root", "admin").id, "voice:es", "espeak-ng es+f2")
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +299,7 @@ def test_elsewhere_the_page_says_where_the_original_is(served: Served, browsers:
         "/jobs/interview",
         "/jobs/talk/delete",
         f"/ui/invite/{INVITE}",
+        "/ui/voices?language=es&said=kept",
         "/ui/settings?said=password",
         "/ui/admin?said=changed",
         "/ui/admin/queue",
@@ -332,6 +348,25 @@ def test_what_is_unfit_would_be_found(served: Served, browsers: Callable[..., Br
     page.evaluate("Object.assign(document.querySelector('h4').style, {color: '#999', background: '#fff'})")
 
     assert {violation.split()[0] for violation in unfit(page)} >= {"image-alt", "color-contrast"}
+
+
+def test_a_sample_that_is_spoken_meanwhile_can_be_played_without_a_reload(
+    served: Served, browsers: Callable[..., Browser]
+) -> None:
+    state = served.site.office.settings.state
+    voice = voicebook.read(state).voices["es"][3]
+    voicebook.wish(state, voice)
+    page, seen = open_page(served, browsers(), "phone")
+    page.goto(served.at("/ui/voices?language=es"))
+    place = page.locator(f"#v-{voicebook.key_of(voice)} .sample")
+    assert place.inner_text() == "is being spoken"
+
+    voicebook.grant(state, voice, wav.header(8000, 1, 8000) + bytes(8000))
+    place.locator("audio").wait_for(timeout=60_000)
+    until(page, f"document.querySelector('#v-{voicebook.key_of(voice)} audio').duration === 0.5", 60)
+
+    assert page.evaluate("window.violations") == []
+    assert [error for error in seen.errors if "404" not in error] == []
 
 
 def test_an_invitation_is_shown_as_a_link_and_a_code_and_nothing_is_refused(

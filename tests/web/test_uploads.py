@@ -306,8 +306,8 @@ def test_uploads_of_others_do_not_exist(site: Site, ana: Tus) -> None:
             assert (await other.ask("HEAD", address)).status == 404
             assert (await other.patch(address, 0, b"0123")).status == 404
             assert (await other.ask("DELETE", address)).status == 404
-            body = json.dumps({"uploads": [address.rpartition("/")[2]], "targets": ["es"]}).encode()
-            assert (await other.ask("POST", f"{UPLOADS}/jobs", {}, [body])).status == 404
+            body = json.dumps({"upload": address.rpartition("/")[2], "targets": ["es"]}).encode()
+            assert (await other.ask("POST", "/api/v1/jobs", {"Content-Type": "application/json"}, [body])).status == 404
         assert await ana.offset(address) == 0
 
     asyncio.run(run())
@@ -381,13 +381,13 @@ def test_a_film_goes_with_the_last_job_that_has_it(tmp_path: Path) -> None:
         async def run() -> str:
             address = await ana.begin(4)
             await ana.patch(address, 0, b"film")
-            body = json.dumps({"uploads": [address.rpartition("/")[2]], "targets": ["es"]}).encode()
-            answer = await ana.ask("POST", f"{UPLOADS}/jobs", {}, [body])
+            body = json.dumps({"upload": address.rpartition("/")[2], "targets": ["es"]}).encode()
+            answer = await ana.ask("POST", "/api/v1/jobs", {"Content-Type": "application/json"}, [body])
             assert answer.status == 201
             assert (await ana.ask("DELETE", address)).status == 409
             assert (await ana.patch(address, 4, b"")).status == 409
             assert await ana.offset(address) == 4
-            return str(json.loads(answer.body)["jobs"][0]["id"])
+            return str(json.loads(answer.body)["id"])
 
         def swept() -> int:
             site.office.arrivals._swept -= SWEEP_S
