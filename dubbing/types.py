@@ -112,6 +112,16 @@ class Stage(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where a job of the queue is at work."""
+
+    folder: str
+    """The job's folder."""
+    task: str
+    """Its task on the cluster: `<Ray job id>/<task id>`, hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """One full, idempotent state of a stage, for terminals, pages and event streams."""
 
@@ -125,6 +135,8 @@ class Progress:
     """Seconds to the end of the stage, from its own pace; None until known."""
     note: str = ""
     """Why something was chosen or is waiting, for the user."""
+    where: Whereabouts | None = None
+    """None in a job that is not of the queue."""
 
 
 @dataclass(frozen=True, slots=True)
