@@ -24,7 +24,7 @@ from dubbing.media import aac, guard
 from dubbing.media.ducking import Ducking
 from dubbing.media.files import disk_errors, partial
 from dubbing.media.limiter import limited
-from dubbing.media.loudness import SETTLE_STEPS, SILENCE_LUFS, STEP_MS, Float32Audio, Measured, Meter, integrated
+from dubbing.media.loudness import SETTLE_STEPS, SILENCE_LUFS, STEP_MS, Float32Audio, Measured, Meter, integrated, short_term
 from dubbing.media.mixer import RATE, Clip, Mixer, Placed, place
 from dubbing.media.wav import WavInfo, wav_info
 
@@ -89,6 +89,8 @@ class MixResult:
     """Whole AAC packets: within 11 ms of the plan's."""
     gain_db: float
     """Applied to the whole mix."""
+    short_term_lufs: list[float]
+    """Loudness over time (loudness.short_term), a value a second."""
     note: str = ""
     """What a user should know, such as a programme too quiet to be raised."""
 
@@ -152,9 +154,9 @@ async def _mix(job: _Job, pool: ThreadPoolExecutor, report: Report) -> MixResult
     if todo:
         note = note or f"the loudness is {reached:.1f} LUFS and the true peak {peak:.1f} dBTP: loud peaks left no room"
     notes = "; ".join(filter(None, (note, job.overrun())))
-    return MixResult(
-        round(reached, 2), round(peak, 2), job.packets * aac.FRAME * 1000 // RATE, round(gain_db, 2), notes
-    )
+    over_time = short_term(np.concatenate([final[i].momentary for i in sorted(final)]))
+    duration_ms = job.packets * aac.FRAME * 1000 // RATE
+    return MixResult(round(reached, 2), round(peak, 2), duration_ms, round(gain_db, 2), over_time, notes)
 
 
 async def _made_up(job: _Job, pool: ThreadPoolExecutor, measured: list[Measured], gain_db: float) -> float:

@@ -13,7 +13,7 @@ from dubbing.stages.fit import Placed
 from dubbing.stages.ingest import Ingested
 from dubbing.types import Stage
 
-VERSION = 1
+VERSION = 2
 """Part of the fingerprint: a change here mixes again."""
 SPEECH_DBFS = -20.0
 """Level every line's loud parts are brought to before mixing; loudness is set on the sum."""

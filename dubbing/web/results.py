@@ -105,6 +105,14 @@ class Results:
         return next((found[suffix] for suffix in suffixes if suffix in found), None)
 
 
+def original_head(film: File) -> Path | None:
+    """What stands in for the beginning of a film to play it with the original's sound; None where that cannot be."""
+    if film.tag is None or film.path.suffix not in (".mp4", ".m4a"):
+        return None
+    head = Names(film.path.parent).original_head(film.tag)
+    return head if head.is_file() and not head.is_symlink() else None
+
+
 def folder_of(job: Job) -> Path | None:
     """A job's folder, as its result says or, before there is one, the run that is under way or was the last."""
     if report := (job.result or {}).get("report"):
