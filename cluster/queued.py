@@ -36,7 +36,7 @@ class QueuedJob:
         """
         request = orders.from_json(self.request)
         job = await prepare(request, self.settings, await deployed_engines())
-        return await PreparedJob(self.job_id, job).run(report)
+        return await PreparedJob(self.job_id, replace(job, preview=self.settings.preview)).run(report)
 
 
 @dataclass(frozen=True, slots=True)

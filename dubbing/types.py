@@ -259,6 +259,8 @@ class Job:
     """True when neither the user nor the track said `source_language`; a recogniser that detects languages checks it."""
     notes: tuple[str, ...] = ()
     """What could not be chosen, and why, a sentence each."""
+    preview: bool = False
+    """Whether the first minutes are to be made playable while the rest is made."""
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import base64
 import re
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fastapi import APIRouter, Request
