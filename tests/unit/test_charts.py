@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,11 @@ def test_what_cannot_be_read_makes_no_chart(tmp_path: Path, text: str) -> None:
     assert chart(tmp_path, text=text) is None
 
 
-def curves(output: Path, source: list[float], dub: list[float], **changes: Any) -> Loudness | None:
+def curves(
+    output: Path, source: list[float], dub: list[float], changes: Mapping[str, Any] | None = None
+) -> Loudness | None:
     folder = JobFolder.open(output, "talk", "talk").path
-    made = {"schema": 1, "every_s": 1, "source": source, "targets": {"es": dub}} | changes
+    made = {"schema": 1, "every_s": 1, "source": source, "targets": {"es": dub}} | dict(changes or {})
     (folder / "loudness.json").write_text(json.dumps(made))
     return loudness(read(folder), "es")
 
@@ -127,4 +130,4 @@ def test_nothing_to_hear_has_no_figures(tmp_path: Path) -> None:
     [{"schema": 2}, {"targets": {"ca": [-16.0]}}, {"source": []}, {"source": [1e9]}, {"source": "x"}, {"every_s": 0}],
 )
 def test_loudness_that_cannot_be_read_makes_no_chart(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert curves(tmp_path, [-20.0], [-16.0], **changes) is None
+    assert curves(tmp_path, [-20.0], [-16.0], changes) is None

@@ -70,18 +70,21 @@ function addressOf(address) {
 // --- languages ---
 
 function showSubtitles(link) {
-  const before = video.querySelector("track[data-of=dub]");
-  const shown = !before || before.track.mode === "showing";
-  if (before) before.remove();
-  if (!link.dataset.track) return;
-  const track = document.createElement("track");
-  track.kind = "subtitles";
-  track.src = link.dataset.track;
+  const known = video.querySelector("track[data-of=dub]");
+  if (!link.dataset.track) {
+    if (known) known.remove();
+    return;
+  }
+  // the same element stays: Chromium shows every new one while another is shown
+  const track = known || document.createElement("track");
   track.srclang = link.lang;
   track.label = link.textContent;
+  track.src = link.dataset.track;
+  if (known) return;
+  track.kind = "subtitles";
   track.dataset.of = "dub";
   video.prepend(track);
-  track.track.mode = shown ? "showing" : "disabled";
+  track.track.mode = "showing";
 }
 
 function choose(link) {
@@ -96,8 +99,8 @@ function choose(link) {
   }
   film = { dub: link.dataset.media, original: link.dataset.original };
   showSounds();
-  showSubtitles(link);
   load();
+  showSubtitles(link);
 }
 
 for (const link of languages) {
