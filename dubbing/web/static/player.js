@@ -77,6 +77,8 @@ function showSubtitles(link) {
   }
   // the same element stays: Chromium shows every new one while another is shown
   const track = known || document.createElement("track");
+  // and it never loads another file for one that is not used at all
+  if (track.track.mode === "disabled") track.track.mode = "hidden";
   track.srclang = link.lang;
   track.label = link.textContent;
   track.src = link.dataset.track;
