@@ -47,13 +47,15 @@ class _Run:
     epoch: int
     stream: ray.ObjectRefGenerator
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+    """As in Whereabouts, once the run has said it."""
     task: asyncio.Task[None] | None = None
     stopping: bool = False
     fenced: bool = False
 
     def progress(self) -> dict[str, Any] | None:
         """What pages and terminals show; None until the first stage moved."""
-        return {"stages": list(self.stages.values())} if self.stages else None
+        return {"stages": list(self.stages.values()), **self.where} if self.stages else None
 
 
 class RayLauncher:
@@ -150,10 +152,9 @@ class RayLauncher:
         office = self._office
 
         def note(progress: Progress) -> None:
-            run.stages[f"{progress.stage.value} {progress.target}"] = {
-                **asdict(progress),
-                "stage": progress.stage.value,
-            }
+            facts = asdict(progress) | {"stage": progress.stage.value}
+            run.where = facts.pop("where") or run.where
+            run.stages[f"{progress.stage.value} {progress.target}"] = facts
 
         def beat() -> None:
             word = office.heartbeat(run.job_id, run.epoch, run.progress())

@@ -18,6 +18,10 @@ CANCEL_S = 5.0
 """ffmpeg gets 2 s to end by itself; a worker that has not ended after this is killed, and takes ffmpeg with it."""
 
 
+ASIDE = {"preview": 0.1}
+"""CPUs asked for by what stands aside, so that it keeps nobody waiting for a core."""
+
+
 class RayLeaf:
     """Runs `fn(*args)` as the task `<job id>/<stage>`. `fn` and `args` are picklable, `fn` is safe to run again."""
 
@@ -26,7 +30,7 @@ class RayLeaf:
 
     async def __call__(self, stage: str, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Raises what `fn` raises, WorkError when its process died three times. Cancelling waits until it is gone."""
-        ref = _leaf.options(name=f"{self._job_id}/{stage}", num_cpus=self._cpus).remote(fn, *args)
+        ref = _leaf.options(name=f"{self._job_id}/{stage}", num_cpus=ASIDE.get(stage, self._cpus)).remote(fn, *args)
         try:
             answer: T = await ref
         except RayTaskError as error:

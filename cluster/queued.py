@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import ray
 
 from cluster.clients import deployed_engines, open_engines
 from cluster.coordinator import loading
@@ -13,7 +15,7 @@ from dubbing import orders, pipeline
 from dubbing.artifacts import JobFolder
 from dubbing.config import Settings
 from dubbing.prepare import prepare
-from dubbing.types import Job, JobResult, Progress
+from dubbing.types import Job, JobResult, Progress, Whereabouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class QueuedJob:
         request = orders.from_json(self.request)
         patience_s = 60.0 * self.settings.engine_start_min
         engines = await deployed_engines(patience_s=patience_s, tell=loading(report))
-        job = await prepare(request, self.settings, engines)
+        job = replace(await prepare(request, self.settings, engines), preview=self.settings.preview)
         return await PreparedJob(self.job_id, job, patience_s).run(report)
 
 
@@ -51,12 +53,16 @@ class PreparedJob:
     """Longest wait for an engine to come up."""
 
     async def run(self, report: Callable[[Progress], None]) -> JobResult:
-        """Run the pipeline. Raises as QueuedJob."""
+        """Run the pipeline; its progress says where it is at work. Raises as QueuedJob."""
+        ours = ray.get_runtime_context()
+        where = Whereabouts(str(self.job.folder), f"{ours.get_job_id()}/{ours.get_task_id()}")
         with JobFolder(self.job.folder).lock():
             engines = await open_engines(
                 self.job.engines, self.job.targets, patience_s=self.patience_s, tell=loading(report)
             )
-            return await pipeline.run(self.job, engines, RayLeaf(self.job_id), report)
+            return await pipeline.run(
+                self.job, engines, RayLeaf(self.job_id), lambda progress: report(replace(progress, where=where))
+            )
 
 
 def result_data(result: JobResult) -> dict[str, Any]:

@@ -196,6 +196,14 @@ class Names:
         """All languages in one Matroska file."""
         return self._with(".mka" if audio_only else ".mkv")
 
+    def preview(self, tag: str, audio_only: bool) -> Path:
+        """The first minutes of a dub, while the rest of it is made."""
+        return self._with(f".preview.{tag}.m4a" if audio_only else f".preview.{tag}.mp4")
+
+    def original_head(self, tag: str) -> Path:
+        """What a browser gets for the beginning of the MP4 when it is to play the original's sound (media/heads.py)."""
+        return self._stem.parent / ".work" / tag / "original.head"
+
     def subtitle(self, tag: str) -> Path:
         """SubRip; the WebVTT lies beside it."""
         return self._with(f".{tag}.srt")
@@ -212,6 +220,11 @@ class Names:
     def peaks(self) -> Path:
         """How loud the source is over time, for pictures of it."""
         return self._stem.parent / "peaks.json"
+
+    @property
+    def loudness(self) -> Path:
+        """How loud the source and the dubs are over time."""
+        return self._stem.parent / "loudness.json"
 
     @property
     def report(self) -> Path:

@@ -78,6 +78,11 @@ class Settings(BaseSettings):
         validation_alias="DUBBING_MAX_DURATION_MIN",
         description="Longest video accepted, minutes; guards the disk against forged and endless files.",
     )
+    preview: bool = Field(
+        True,
+        validation_alias="DUBBING_PREVIEW",
+        description="Make the first minutes of a long dub playable on its page while the rest is made.",
+    )
     commercial_safe: bool = Field(
         False,
         validation_alias="DUBBING_COMMERCIAL_SAFE",
@@ -177,6 +182,13 @@ class Settings(BaseSettings):
         validation_alias="ADMIN_PASSWORD",
         repr=False,
         description="Password of ADMIN_USERNAME, 12 characters or more; used only while there is no administrator.",
+    )
+    dashboard_url: str | None = Field(
+        None,
+        validation_alias="DUBBING_DASHBOARD_URL",
+        pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
+        description="Address of the Ray dashboard as administrators' browsers reach it, http://127.0.0.1:8265 say; job pages "
+        "then lead administrators to the job's task there.",
     )
     port: int = Field(
         8000,

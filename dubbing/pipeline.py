@@ -26,6 +26,7 @@ from dubbing.stages.ingest import Ingested, ingest, overview
 from dubbing.stages.inspect import inspect
 from dubbing.stages.mix import mix
 from dubbing.stages.package import Finished, package
+from dubbing.stages.preview import Previews
 from dubbing.stages.target import Dubbed, Target
 from dubbing.types import Job, JobResult, Line, Progress, Segment, Stage
 
@@ -49,16 +50,20 @@ async def run(job: Job, engines: Engines, leaf: Leaf, report: Callable[[Progress
 async def _stages(context: Context) -> JobResult:
     source = separate.begin(context, await ingest(context))
     turns = diarize.begin(context, source)
+    previews = Previews(context, source)
     try:
-        return await _dub(context, source, turns)
+        return await _dub(context, source, turns, previews)
     finally:
+        await previews.stop()
         if turns is not None:
             turns.cancel()
             await asyncio.gather(turns, return_exceptions=True)
         await source.aclose()
 
 
-async def _dub(context: Context, source: Ingested, turns: asyncio.Task[list[diarize.Turn]] | None) -> JobResult:
+async def _dub(
+    context: Context, source: Ingested, turns: asyncio.Task[list[diarize.Turn]] | None, previews: Previews
+) -> JobResult:
     request, names = context.job.request, Names(context.folder.path)
     spoken: Feed[Line] = Feed()
     own: dict[str, Feed[Line]] = {tag: Feed() for tag in request.targets if tag in request.translations}
@@ -76,7 +81,8 @@ async def _dub(context: Context, source: Ingested, turns: asyncio.Task[list[diar
         edits = Edits(context, tag, names.subtitle(tag))
         edits.collect()
         lines = own.get(tag, spoken)
-        dubbed = await Target(context, tag, source.duration_ms, heard_best).run(lines, edits)
+        target = Target(context, tag, source.duration_ms, heard_best)
+        dubbed = await target.run(lines, edits, lambda: previews.look(target))
         edits.write(dubbed.lines, dubbed.texts, _cues(dubbed))
         return Finished(tag, dubbed, await mix(context, tag, source, dubbed.placed))
 
@@ -102,6 +108,7 @@ async def _dub(context: Context, source: Ingested, turns: asyncio.Task[list[diar
     await source.decoded()
     _write_source_subtitles(context, lines, names)
     files, _ = await both(package(context, source, finished, names), overview(context, source, names.peaks))
+    await previews.remove()
     result = inspect(context, source, lines, finished, files, names)
     context.folder.sweep()
     return result

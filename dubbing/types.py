@@ -114,6 +114,16 @@ class Stage(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where a job of the queue is at work."""
+
+    folder: str
+    """The job's folder."""
+    task: str
+    """Its task on the cluster: `<Ray job id>/<task id>`, hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """One full, idempotent state of a stage, for terminals, pages and event streams."""
 
@@ -127,6 +137,8 @@ class Progress:
     """Seconds to the end of the stage, from its own pace; None until known."""
     note: str = ""
     """Why something was chosen or is waiting, for the user."""
+    where: Whereabouts | None = None
+    """None in a job that is not of the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +261,8 @@ class Job:
     """True when neither the user nor the track said `source_language`; a recogniser that detects languages checks it."""
     notes: tuple[str, ...] = ()
     """What could not be chosen, and why, a sentence each."""
+    preview: bool = False
+    """Whether the first minutes are to be made playable while the rest is made."""
 
     @property
     def targets(self) -> tuple[str, ...]:

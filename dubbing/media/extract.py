@@ -34,6 +34,8 @@ class Extracted:
     """Counted from the decoded samples."""
     loudness_lufs: float
     """Integrated loudness (EBU R128) of the longest WAV written; -70.0 when silent."""
+    short_term_lufs: list[float]
+    """Its loudness over time (loudness.short_term), a value a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ async def extract(
             raise NoAudioError(name=source.name)
         if longest.duration_ms > max_minutes * 60_000:
             raise TooLongError(name=source.name, limit_min=max_minutes)
-        loudness = await programme_loudness(outputs[-1][0])
-    return Extracted(longest.duration_ms, loudness)
+        loudness, short_term = await programme_loudness(outputs[-1][0])
+    return Extracted(longest.duration_ms, loudness, short_term)
 
 
 def _check(source: Path, info: MediaInfo, track: int, start_ms: int | None, end_ms: int | None) -> None:

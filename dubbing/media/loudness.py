@@ -123,8 +123,25 @@ def integrated(pieces: Iterable[npt.NDArray[np.float64]]) -> float:
     return max(SILENCE_LUFS, _OFFSET + 10 * math.log10(float(kept.mean())))
 
 
-async def programme_loudness(path: Path) -> float:
-    """Integrated loudness of one of our WAVs in LUFS; SILENCE_LUFS when there is nothing to hear."""
+def short_term(momentary: npt.NDArray[np.float64]) -> list[float]:
+    """Loudness of the three seconds around each second, LUFS to a tenth; SILENCE_LUFS is silence.
+
+    `momentary` holds a gating block per 100 ms from the start of the programme on. The mean of the blocks' energies
+    weighs the outermost 300 ms of a window a little less than a meter for it does.
+    """
+    steps = 1000 // STEP_MS
+    energy = 10 ** ((momentary - _OFFSET) / 10)
+    total = np.concatenate([[0.0], np.cumsum(energy)])
+    starts = np.arange(0, len(momentary), steps)
+    low = np.clip(starts - steps, 0, None)
+    high = np.clip(starts + 2 * steps, None, len(momentary))
+    mean = (total[high] - total[low]) / (high - low)
+    lufs = _OFFSET + 10 * np.log10(np.maximum(mean, 1e-12))
+    return [round(float(value), 1) for value in np.maximum(lufs, SILENCE_LUFS)]
+
+
+async def programme_loudness(path: Path) -> tuple[float, list[float]]:
+    """Loudness of one of our WAVs in LUFS: integrated (SILENCE_LUFS when there is nothing to hear), and `short_term`."""
     stop = threading.Event()
     try:
         return await asyncio.to_thread(_measure, path, stop)
@@ -132,11 +149,12 @@ async def programme_loudness(path: Path) -> float:
         stop.set()
 
 
-def _measure(path: Path, stop: threading.Event) -> float:
+def _measure(path: Path, stop: threading.Event) -> tuple[float, list[float]]:
     info = wav_info(path)
     meter = Meter(info.sample_rate, channels=info.channels)
     for block in blocks(info, info.sample_rate):
         if stop.is_set():
             break
         meter.feed(block.astype(np.float32) * np.float32(1 / 32768))
-    return integrated([meter.result().momentary])
+    momentary = meter.result().momentary
+    return integrated([momentary]), short_term(momentary)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +26,16 @@ from dubbing.media import aac, guard
 from dubbing.media.ducking import Ducking
 from dubbing.media.files import disk_errors, partial
 from dubbing.media.limiter import limited
-from dubbing.media.loudness import SETTLE_STEPS, SILENCE_LUFS, STEP_MS, Float32Audio, Measured, Meter, integrated
+from dubbing.media.loudness import (
+    SETTLE_STEPS,
+    SILENCE_LUFS,
+    STEP_MS,
+    Float32Audio,
+    Measured,
+    Meter,
+    integrated,
+    short_term,
+)
 from dubbing.media.mixer import RATE, Clip, Mixer, Placed, place
 from dubbing.media.wav import WavInfo, wav_info
 
@@ -77,6 +88,8 @@ class MixPlan:
     """Bits per second."""
     workers: int = 2
     """Pieces worked on at once."""
+    niceness: int = 0
+    """How far this stands back when others want the cores; on Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,8 @@ class MixResult:
     """Whole AAC packets: within 11 ms of the plan's."""
     gain_db: float
     """Applied to the whole mix."""
+    short_term_lufs: list[float]
+    """Loudness over time (loudness.short_term), a value a second."""
     note: str = ""
     """What a user should know, such as a programme too quiet to be raised."""
 
@@ -108,7 +123,9 @@ async def mix(plan: MixPlan, *, on_progress: Report | None = None) -> MixResult:
     stop = threading.Event()
     folder = plan.workdir or plan.output.parent
     work = Path(tempfile.mkdtemp(prefix=f".{plan.output.stem}.", suffix=".part", dir=folder))
-    pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="mix")
+    pool = ThreadPoolExecutor(
+        plan.workers, thread_name_prefix="mix", initializer=_stand_back, initargs=(plan.niceness,)
+    )
     try:
         with disk_errors(folder, plan.duration_ms * plan.bitrate // 4000):
             job = await asyncio.get_running_loop().run_in_executor(pool, _Job, plan, work, stop)
@@ -120,6 +137,12 @@ async def mix(plan: MixPlan, *, on_progress: Report | None = None) -> MixResult:
         stop.set()
         pool.shutdown(wait=True)
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _stand_back(niceness: int) -> None:
+    """Lower the priority of this thread alone, which Linux can and the thread's next work cannot take back."""
+    if niceness and sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 async def _mix(job: _Job, pool: ThreadPoolExecutor, report: Report) -> MixResult:
@@ -152,9 +175,9 @@ async def _mix(job: _Job, pool: ThreadPoolExecutor, report: Report) -> MixResult
     if todo:
         note = note or f"the loudness is {reached:.1f} LUFS and the true peak {peak:.1f} dBTP: loud peaks left no room"
     notes = "; ".join(filter(None, (note, job.overrun())))
-    return MixResult(
-        round(reached, 2), round(peak, 2), job.packets * aac.FRAME * 1000 // RATE, round(gain_db, 2), notes
-    )
+    over_time = short_term(np.concatenate([final[i].momentary for i in sorted(final)]))
+    duration_ms = job.packets * aac.FRAME * 1000 // RATE
+    return MixResult(round(reached, 2), round(peak, 2), duration_ms, round(gain_db, 2), over_time, notes)
 
 
 async def _made_up(job: _Job, pool: ThreadPoolExecutor, measured: list[Measured], gain_db: float) -> float:
@@ -198,10 +221,18 @@ async def _each(
     """Run `work` on every piece, as many at once as the pool has threads; answers in order."""
     loop = asyncio.get_running_loop()
     futures = [loop.run_in_executor(pool, work, piece) for piece in pieces]
+    for future in futures:
+        future.add_done_callback(_heard_of)
     for done, future in enumerate(asyncio.as_completed(futures), 1):
         await future
         heard(done)
     return [future.result() for future in futures]
+
+
+def _heard_of(piece: asyncio.Future[T]) -> None:
+    """Whoever stops a mix does not ask how its pieces ended, and asyncio would complain of that."""
+    if not piece.cancelled():
+        piece.exception()
 
 
 async def _join(job: _Job, work: Path, output: Path) -> None:

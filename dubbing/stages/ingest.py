@@ -14,7 +14,7 @@ from dubbing.media import extract, peaks, probe
 from dubbing.stages.context import Context
 from dubbing.types import MediaInfo, Stage
 
-VERSION = 1
+VERSION = 2
 """Part of the fingerprint: a change here decodes sources again."""
 
 
@@ -62,6 +62,8 @@ class Sound:
     """Counted from the samples."""
     loudness_lufs: float
     """Integrated loudness of the source, LUFS; -70.0 when it is silent."""
+    short_term_lufs: list[float]
+    """Its loudness over time, a value a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,10 @@ async def _decode(
         )
         with context.trace.span("ingest", "decode"):
             found = await context.leaf("ingest", extraction)
-        known = {"audio_ms": found.duration_ms, "lufs": found.loudness_lufs}
+        known = {"audio_ms": found.duration_ms, "lufs": found.loudness_lufs, "short_term": found.short_term_lufs}
         context.folder.remember("ingest", key, known)
     context.report_stage(Stage.INGEST, 100, 100)
-    return Sound(known["audio_ms"], known["lufs"])
+    return Sound(known["audio_ms"], known["lufs"], known["short_term"])
 
 
 async def overview(context: Context, source: Ingested, path: Path) -> None:

@@ -48,6 +48,7 @@ def inspect(
         }
         for target in finished:
             write_atomically(names.lines(target.tag), _lines(context, target, results[target.tag]))
+        write_atomically(names.loudness, _loudness(finished, source))
         write_atomically(names.timeline, context.trace.chrome())
     content["time"] = report.time_report(context.trace, source.duration_ms)
     write_atomically(names.report, json.dumps(content, ensure_ascii=False, indent=1))
@@ -169,6 +170,12 @@ def _sound(target: Finished, source: Ingested) -> dict[str, Any]:
         "duration_ms": result.duration_ms,
         "video_ms": source.duration_ms,
     }
+
+
+def _loudness(finished: Sequence[Finished], source: Ingested) -> str:
+    """How loud source and dubs are over time, for charts."""
+    dubs = {target.tag: target.mixed.result.short_term_lufs for target in finished}
+    return json.dumps({"schema": 1, "every_s": 1, "source": source.sound.result().short_term_lufs, "targets": dubs})
 
 
 def _background(context: Context, source: Ingested) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from dubbing.stages.fit import Placed
 from dubbing.stages.ingest import Ingested
 from dubbing.types import Stage
 
-VERSION = 1
+VERSION = 2
 """Part of the fingerprint: a change here mixes again."""
 SPEECH_DBFS = -20.0
 """Level every line's loud parts are brought to before mixing; loudness is set on the sum."""
@@ -39,12 +39,7 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
     """Mix a target; finds the result of an earlier run when nothing changed."""
     job = context.job
     stems = await source.separated()
-    speech_dbfs = SPEECH_DBFS if stems is None else level_of_dub(stems.voices_dbfs)
-    clips = tuple(
-        media_mix.Clip(p.path, p.placement.start_ms, round(min(speech_dbfs - p.level_dbfs, MOST_GAIN_DB), 2))
-        for p in placed
-        if p is not None
-    )
+    clips = clips_of(placed, SPEECH_DBFS if stems is None else level_of_dub(stems.voices_dbfs))
     key = fingerprint(
         v=VERSION,
         source=job.source_id,
@@ -87,6 +82,15 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
     )
     context.report_stage(Stage.MIX, 100, 100, target)
     return Mixed(output, result)
+
+
+def clips_of(placed: Sequence[Placed | None], speech_dbfs: float) -> tuple[media_mix.Clip, ...]:
+    """The lines that are not silent, each brought to `speech_dbfs`."""
+    return tuple(
+        media_mix.Clip(p.path, p.placement.start_ms, round(min(speech_dbfs - p.level_dbfs, MOST_GAIN_DB), 2))
+        for p in placed
+        if p is not None
+    )
 
 
 def level_of_dub(voices_dbfs: float) -> float:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dubbing.artifacts import Names, fingerprint
+from dubbing.artifacts import Names, fingerprint, write_atomically
 from dubbing.languages import native_name
-from dubbing.media import mux
+from dubbing.media import heads, mux
 from dubbing.media.tags import mp4_refusal
 from dubbing.stages.context import Context, together
 from dubbing.stages.ingest import Ingested
@@ -55,12 +56,15 @@ async def package(context: Context, source: Ingested, finished: Sequence[Finishe
     if known is not None and all(Path(path).exists() for path in known["made"]):
         context.count("package.kept")
     else:
+        for target in finished:
+            names.original_head(target.tag).unlink(missing_ok=True)  # it goes with one film alone
         made = await together(*(_write(context, source, plan) for plan in plans))
         known = {
             "made": [str(path) for one in made for path in (one.mp4, one.mkv) if path],
             "notes": list(dict.fromkeys(filter(None, [_mp4_refusal(source), *(n for one in made for n in one.notes)]))),
         }
         context.folder.remember("package", key, known)
+    await asyncio.to_thread(_offer_original, context, source, finished, names)
     context.log.info("packaged %s", ", ".join(Path(path).name for path in known["made"]))
     context.report_stage(Stage.PACKAGE, 100, 100)
     written = {Path(path) for path in known["made"]}
@@ -70,6 +74,16 @@ async def package(context: Context, source: Ingested, finished: Sequence[Finishe
         texts = [path for path in (subtitle, subtitle.with_suffix(".vtt")) if path.exists()]
         files[target.tag] = [path for path in (video, collection) if path in written] + texts
     return Packaged(files, tuple(known["notes"]))
+
+
+def _offer_original(context: Context, source: Ingested, finished: Sequence[Finished], names: Names) -> None:
+    """Write what lets a browser play each film with the original's sound, where it knows the codec."""
+    if source.info.audio[context.job.request.audio_track - 1].codec not in heads.PLAYABLE:
+        return
+    for target in finished:
+        film, head = names.video(target.tag, source.info.video is None), names.original_head(target.tag)
+        if film.exists() and not head.exists() and (exchanged := heads.with_sounds_exchanged(film)):
+            write_atomically(head, exchanged)
 
 
 def _content(path: Path) -> str:

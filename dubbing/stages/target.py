@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,16 @@ class Dubbed:
     """What the user asked of each line in the edits file."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The lines that are spoken without a gap from the first one on."""
+
+    clips: list[Clip | None]
+    places: list[timing.Slot]
+    until_ms: int
+    """Where the first line begins that is not spoken yet, or the last one ends."""
+
+
 class Target:
     """The road of one target language."""
 
@@ -80,8 +91,8 @@ class Target:
         engine = self._context.engines.translate.get(self.tag)
         return Translate(self._context, self.tag, engine, self._meters[Stage.TRANSLATE]) if engine else None
 
-    async def run(self, lines: Feed[Line], edits: Edits) -> Dubbed:
-        """Take lines as they come, until the feed closes."""
+    async def run(self, lines: Feed[Line], edits: Edits, spoken: Callable[[], None]) -> Dubbed:
+        """Take lines as they come, until the feed closes; `spoken` is called after every block that is spoken."""
         window = asyncio.Semaphore(BLOCKS_AHEAD)
         done: list[asyncio.Task[None]] = []
         if self._clones:
@@ -98,6 +109,7 @@ class Target:
                 earlier = done[number - 2] if number >= 2 else None
                 task = asyncio.create_task(self._block(number, block, edits, earlier))
                 task.add_done_callback(lambda _: window.release())
+                task.add_done_callback(lambda ended: None if ended.cancelled() or ended.exception() else spoken())
                 done.append(task)
                 for finished in done:
                     if finished.done():
@@ -181,6 +193,16 @@ class Target:
                 if clip is not None:
                     found[voice.id].learn(text.text, clip.spoken)
         return found
+
+    def beginning(self) -> Beginning:
+        """What is spoken so far, as far as it has no gap."""
+        blocks = list(itertools.takewhile(lambda block: block.clips, self._blocks))
+        lines = [line for block in blocks for line in block.lines]
+        following = blocks[-1].later[:1] if blocks else []
+        times = [(line.start_ms, line.end_ms, line.speaker) for line in (*lines, *following)]
+        until_ms = following[0].start_ms if following else lines[-1].end_ms if lines else 0
+        places = timing.slots(times, self._duration_ms)[: len(lines)]
+        return Beginning([clip for block in blocks for clip in block.clips], places, until_ms)
 
     async def _placed(self, edits: Edits) -> Dubbed:
         lines = [line for block in self._blocks for line in block.lines]

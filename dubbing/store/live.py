@@ -49,8 +49,8 @@ class LiveRows(RequestRows):
             jobs = {job.id: job for job in jobs_where(connection, f"id IN ({names})", facts)}
         return [Change(newest, jobs[job]) for job, newest in rows if job in jobs]
 
-    def is_named(self, column: Literal["request", "result"], name: str, value: str) -> bool:
-        """Whether any job's request or result names this text: jobs over the same film share files."""
+    def is_named(self, column: Literal["request", "progress", "result"], name: str, value: str) -> bool:
+        """Whether any job's request, progress or result names this text: jobs over the same film share files."""
         part = re.sub(r"([%_\\])", r"\\\1", as_json({name: value})[1:-1])
         statement = rf"SELECT 1 FROM job WHERE {column} LIKE :part ESCAPE '\' LIMIT 1"
         with self.read() as connection:

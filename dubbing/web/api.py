@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel
 
-from dubbing.store.requests import View
+from dubbing.store.requests import Event, View
 from dubbing.web import job_pages, removal, submission
 from dubbing.web.api_models import (
     MOST_ID,
@@ -111,13 +112,18 @@ def job_events(
     """Events of a job, oldest first. Of progress only the latest is kept."""
     found = desk.store.events(visitor.actor, after=after, job_id=job_id, limit=limit)
     return EventList(
-        events=tuple(EventOut(id=e.id, job_id=e.job_id, at_ms=e.at_ms, kind=e.kind, data=e.data) for e in found)
+        events=tuple(EventOut(id=e.id, job_id=e.job_id, at_ms=e.at_ms, kind=e.kind, data=_told(e)) for e in found)
     )
+
+
+def _told(event: Event) -> Mapping[str, Any]:
+    """What an event says; where on this server a job is at work stays inside."""
+    return {name: value for name, value in event.data.items() if name not in ("folder", "task")}
 
 
 @router.get("/jobs/{job_id}/files", summary="Results of a job")
 def files(desk: Desk, visitor: Anyone, job_id: JobId) -> FileList:
-    """Films first, then subtitles, then the report and the log; empty before the job has ended once."""
+    """Films first, then subtitles, then the report and the log: what there is so far of a job that has not ended."""
     results = desk.results(desk.store.job(visitor.actor, job_id))
     return FileList(
         files=tuple(

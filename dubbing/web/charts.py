@@ -1,12 +1,13 @@
-"""The dub's lines over the original's on a time axis, laid out for an SVG."""
+"""The dub over the original on a time axis, its lines and its loudness, laid out for an SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dubbing.web import words
 from dubbing.web.catalogues import decimal, gettext
@@ -21,6 +22,52 @@ STEPS_S = (10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
 TICKS = 6
 LARGEST = 64 * 2**20
 """Bytes of a file of lines that are read; a day of speech takes less."""
+
+
+LOUDNESS_HEIGHT = 100.0
+LOUDNESS_LUFS = (-50.0, 0.0)
+"""Bottom and top of the chart; quieter is drawn at the bottom."""
+LEVELS = (-50, -40, -30, -20, -10)
+POINTS = 160
+"""Most points of a curve: one for two pixels of a phone."""
+SILENCE_LUFS = -70.0
+"""What silence is written as."""
+Lufs = Annotated[float, Field(ge=SILENCE_LUFS, le=30, allow_inf_nan=False)]
+
+
+class _Measured(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: Literal[1] = Field(validation_alias="schema")
+    every_s: int = Field(ge=1)
+    source: tuple[Lufs, ...]
+    targets: dict[str, tuple[Lufs, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How loud one sound is over time."""
+
+    points: str
+    """Of a polyline."""
+    low: float | None
+    """Loudness that a tenth of what can be heard stays under, LUFS; None when nothing can be heard."""
+    middle: float | None
+    """Half of it."""
+    high: float | None
+    """Nine tenths of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loudness:
+    """Short-term loudness of a dub over that of the original."""
+
+    original: Curve
+    dub: Curve
+    ticks: list[tuple[float, float]]
+    """(x, seconds) of the labels under it."""
+    levels: list[tuple[float, int]]
+    """(y, LUFS) of the labels beside it."""
 
 
 class _Line(BaseModel):
@@ -87,6 +134,43 @@ def timeline(results: Results, tag: str) -> Timeline | None:
     strips = [_strip(lines, at, step_ms) for at in range(0, end_ms, step_ms)]
     silent = sum(line.dub_start_ms is None for line in lines)
     return Timeline(strips, len(lines), sum(bool(line.problems) for line in lines), silent)
+
+
+def loudness(results: Results, tag: str) -> Loudness | None:
+    """The chart of a language; None when its loudness was not measured, or cannot be read."""
+    file = results.files.get("loudness.json")
+    if file is None or file.size > LARGEST:
+        return None
+    try:
+        measured = _Measured.model_validate_json(file.path.read_bytes())
+    except ValidationError:
+        return None
+    dub = measured.targets.get(tag)
+    if not dub or not measured.source:
+        return None
+    count = max(len(dub), len(measured.source))
+    levels = [(_height(level), level) for level in LEVELS]
+    ticks = list(_ticks(0, count * measured.every_s * 1000))
+    return Loudness(_curve(measured.source, count), _curve(dub, count), ticks, levels)
+
+
+def _curve(values: Sequence[float], count: int) -> Curve:
+    """A curve over `count` values' time; several values in one point are shown by the energy they have together."""
+    each = math.ceil(count / POINTS)
+    points = []
+    for at in range(0, len(values), each):
+        part = values[at : at + each]
+        mean = 10 * math.log10(sum(10 ** (value / 10) for value in part) / len(part))
+        points.append(f"{(at + len(part) / 2) * WIDTH / count:.1f},{_height(mean):.1f}")
+    heard = sorted(value for value in values if value > SILENCE_LUFS)
+    low, middle, high = (heard[int(len(heard) * share)] if heard else None for share in (0.1, 0.5, 0.9))
+    return Curve(" ".join(points), low, middle, high)
+
+
+def _height(lufs: float) -> float:
+    """Where a loudness lies, from the top."""
+    bottom, top = LOUDNESS_LUFS
+    return round((top - min(max(lufs, bottom), top)) / (top - bottom) * LOUDNESS_HEIGHT, 1)
 
 
 def _step_ms(end_ms: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
@@ -12,9 +12,11 @@ from dubbing.jobs import Actor, Job, State
 from dubbing.store.requests import View
 from dubbing.web import pages
 from dubbing.web.headers import POLICY
-from dubbing.web.identity import Anyone, Writer, address_of
+from dubbing.web.identity import Anyone, Visitor, Writer, address_of
 from dubbing.web.office import Desk, Office
 from dubbing.web.removal import remove
+from dubbing.web.results import original_head
+from dubbing.web.spliced import SplicedResponse
 
 router = APIRouter(prefix="/ui")
 PAGE = 30
@@ -56,24 +58,46 @@ def job_list(
 
 
 @router.get("/jobs/{job_id}")
-def job_page(desk: Desk, visitor: Anyone, job_id: str, language: str | None = None) -> HTMLResponse:
-    """One job: its stages while it runs, its dub and report afterwards."""
-    job = desk.store.job(visitor.actor, job_id)
-    results = desk.results(job)
-    dubs = pages.dubs(results, language) if results else []
-    mine = visitor.user.id == job.user_id or visitor.actor.sees_all
+def job_page(
+    desk: Desk,
+    visitor: Anyone,
+    job_id: str,
+    language: str | None = None,
+    sound: Literal["dub", "original"] = "dub",
+) -> HTMLResponse:
+    """One job: its stages, log and files while it runs, its dub and report afterwards."""
+    facts = facts_of(desk, visitor, job_id)
+    results = facts["results"]
     return HTMLResponse(
         pages.render(
             "job.html",
             me=visitor.user,
-            job=job,
-            results=results,
-            dubs=dubs,
+            dubs=pages.dubs(results, language) if results else [],
             original=pages.source_subtitles(results) if results else None,
-            mine=mine and visitor.user.role != "viewer",
-            log=pages.log_tail(results),
+            sound=sound,
+            **facts,
         )
     )
+
+
+def facts_of(desk: Office, visitor: Visitor, job_id: str) -> dict[str, Any]:
+    """What the parts of a job's page that change while it runs are made of. Raises NotFoundError."""
+    job = desk.store.job(visitor.actor, job_id)
+    results = desk.results(job)
+    mine = visitor.user.id == job.user_id or visitor.actor.sees_all
+    return {
+        "job": job,
+        "results": results,
+        "mine": mine and visitor.user.role != "viewer",
+        "log": pages.log_tail(results),
+        "task": pages.task_address(desk.settings.dashboard_url, job) if visitor.user.role == "admin" else None,
+    }
+
+
+@router.get("/jobs/{job_id}/stages", include_in_schema=False)
+def stages(desk: Desk, visitor: Anyone, job_id: str) -> HTMLResponse:
+    """The parts of a job's page that change while it runs."""
+    return HTMLResponse(pages.render("job_now.html", **facts_of(desk, visitor, job_id)))
 
 
 @router.get("/jobs/{job_id}/delete")
@@ -95,10 +119,22 @@ def delete(request: Request, desk: Desk, visitor: Writer, job_id: str) -> Redire
 
 
 @router.api_route("/jobs/{job_id}/files/{file_name}", methods=["GET", "HEAD"])
-def job_file(desk: Desk, visitor: Anyone, job_id: str, file_name: str, download: bool = False) -> FileResponse:
-    """A result, whole or in part. Raises NotFoundError."""
+def job_file(
+    desk: Desk,
+    visitor: Anyone,
+    job_id: str,
+    file_name: str,
+    download: bool = False,
+    sound: Literal["dub", "original"] = "dub",
+) -> FileResponse:
+    """A result, whole or in part; a film also with the original as its first sound track. Raises NotFoundError."""
     results = desk.results(desk.store.job(visitor.actor, job_id))
     found = pages.require(results).file(file_name)
+    if sound == "original":
+        head = original_head(found)
+        if head is None:
+            raise NotFoundError(what=f"original sound of {file_name} that browsers play")
+        return SplicedResponse(found.path, head.read_bytes(), found.content_type, {"Content-Security-Policy": POLICY})
     return FileResponse(
         found.path,
         media_type=found.content_type,

@@ -204,6 +204,7 @@ def _player(results: Results, tag: str) -> dict[str, Any]:
     return {
         "chosen": dubs[0] if dubs else None,
         "original": pages.source_subtitles(results),
+        "sound": "dub",
         "source": results.report.source.language if results.report else "",
         "peaks": results.files.get("peaks.json"),
     }

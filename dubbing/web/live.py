@@ -224,14 +224,6 @@ def _door(request: Request, visitor: Visitor) -> str:
     return digest(visitor.session or key_of(request))
 
 
-@router.get("/ui/jobs/{job_id}/stages", include_in_schema=False)
-def stages(desk: Desk, visitor: Anyone, job_id: str) -> HTMLResponse:
-    """The part of a job's page that changes while it runs."""
-    job = desk.store.job(visitor.actor, job_id)
-    mine = (visitor.user.id == job.user_id or visitor.actor.sees_all) and visitor.user.role != "viewer"
-    return HTMLResponse(pages.render("job_live.html", job=job, results=desk.results(job), mine=mine))
-
-
 @router.get("/ui/jobs/{job_id}/row", include_in_schema=False)
 def row(desk: Desk, visitor: Anyone, job_id: str) -> HTMLResponse:
     """A job's row of the list."""

@@ -18,7 +18,7 @@ from dubbing.queue.choose import Choice, choose_queue
 from dubbing.store import Store, open_store
 from dubbing.web.arrivals import Arrivals
 from dubbing.web.identity import Identity
-from dubbing.web.results import Results, read
+from dubbing.web.results import Results, folder_of, read
 from dubbing.web.traffic import Traffic
 
 
@@ -48,9 +48,9 @@ class Office:
         return self.settings.output_dir / "_uploads"
 
     def results(self, job: Job) -> Results | None:
-        """What lies in a job's folder; None before the job has ended once."""
-        report = (job.result or {}).get("report")
-        return read(Path(str(report)).parent) if report else None
+        """What lies in a job's folder; None before it has one."""
+        folder = folder_of(job)
+        return read(folder) if folder else None
 
 
 @contextmanager

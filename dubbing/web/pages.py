@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
@@ -19,12 +20,13 @@ from dubbing.jobs import TERMINAL, Job, State
 from dubbing.languages import native_name
 from dubbing.web import words
 from dubbing.web.catalogues import LANGUAGES, Words, decimal, gettext, language, ngettext, noop, pgettext
-from dubbing.web.charts import Timeline, timeline
+from dubbing.web.charts import Loudness, Timeline, loudness, timeline
 from dubbing.web.report import Bar, Target, bars
-from dubbing.web.results import File, Results
+from dubbing.web.results import File, Results, original_head
 
 LOG_LINES = 200
 LOG_BYTES = 256 * 1024
+_TASK = re.compile("([0-9a-f]+)/([0-9a-f]+)")
 STATES = Words(
     {
         "queued": noop("Waiting"),
@@ -66,6 +68,7 @@ ROLES = Words(
         "report.json": noop("all of this page's figures, and more"),
         "timeline.json": noop("where the time went, as a Chrome trace"),
         "peaks.json": noop("how loud the original is over time"),
+        "loudness.json": noop("how loud the original and the dubs are, in LUFS over time"),
         "lines": noop("every line with its place and its problems"),
         "edits": noop("lines changed by hand"),
     }
@@ -89,6 +92,10 @@ class Dub:
     bars: list[Bar]
     timeline: Timeline | None
     """None when there are no lines to read, as in jobs of earlier versions."""
+    loudness: Loudness | None
+    """None when it was not measured, as in jobs of earlier versions."""
+    original: bool
+    """Whether a browser can play `media` with the original's sound."""
     chosen: bool
 
 
@@ -100,15 +107,18 @@ def dubs(job: Results, language: str | None) -> list[Dub]:
     found = []
     for position, tag in enumerate(job.targets, 1):
         target = job.report.targets.get(tag) if job.report else None
+        media = job.of_language(tag, ".mp4", ".m4a")
         found.append(
             Dub(
                 section=f"dub-{position}",
                 tag=tag,
-                media=job.of_language(tag, ".mp4", ".m4a"),
+                media=media,
                 subtitles=job.of_language(tag, ".vtt"),
                 target=target,
                 bars=bars(target.rates.histogram) if target else [],
                 timeline=timeline(job, tag) if target else None,
+                loudness=loudness(job, tag) if target else None,
+                original=media is not None and original_head(media) is not None,
                 chosen=tag == chosen,
             )
         )
@@ -129,6 +139,12 @@ def log_tail(job: Results | None) -> list[str]:
         log.seek(max(0, file.size - LOG_BYTES))
         lines = log.read(LOG_BYTES).decode(errors="replace").splitlines()
     return lines[1:][-LOG_LINES:] if file.size > LOG_BYTES else lines[-LOG_LINES:]
+
+
+def task_address(dashboard: str | None, job: Job) -> str | None:
+    """Where the Ray dashboard shows the task of a job's latest run; None while it has none, or no dashboard is known."""
+    task = _TASK.fullmatch(str((job.progress or {}).get("task", "")))
+    return f"{dashboard.rstrip('/')}/#/jobs/{task[1]}/tasks/{task[2]}" if dashboard and task else None
 
 
 def require(results: Results | None) -> Results:

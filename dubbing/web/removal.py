@@ -6,10 +6,11 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from dubbing.artifacts import JobFolder
+from dubbing.artifacts import JobFolder, Names
 from dubbing.errors import JobBusyError
-from dubbing.jobs import Actor
+from dubbing.jobs import Actor, Job
 from dubbing.web.office import Office
+from dubbing.web.results import folder_of
 
 
 def remove(desk: Office, actor: Actor, job_id: str) -> None:
@@ -19,13 +20,21 @@ def remove(desk: Office, actor: Actor, job_id: str) -> None:
     """
     job = desk.store.job(actor, job_id)
     desk.store.delete(actor, job_id)
-    report, source = str((job.result or {}).get("report", "")), str(job.request.get("source", ""))
-    if report and not desk.store.is_named("result", "report", report):
-        _remove_results(desk, JobFolder(Path(report).parent))
+    folder, source = folder_of(job), str(job.request.get("source", ""))
+    if folder is not None and not _is_anothers(desk, job, folder):
+        _remove_results(desk, JobFolder(folder))
     upload = Path(source).parent
     if upload.parent == desk.films and not desk.store.is_named("request", "source", source):
         shutil.rmtree(upload, ignore_errors=True)
         desk.store.forget_upload(upload.name)  # it would count against the quota until it is swept
+
+
+def _is_anothers(desk: Office, job: Job, folder: Path) -> bool:
+    """Whether somebody else has results in a folder: a job that is left, or a run of no job if this one has none."""
+    report, named = Names(folder).report, desk.store.is_named
+    if not job.result and report.exists():
+        return True
+    return named("result", "report", str(report)) or named("progress", "folder", str(folder))
 
 
 def _remove_results(desk: Office, folder: JobFolder) -> None:

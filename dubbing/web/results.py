@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from dubbing.artifacts import Names
 from dubbing.errors import NotFoundError
+from dubbing.jobs import Job
 from dubbing.web.report import Report
 
 Condition = Literal["done", "done_with_warnings", "unfinished", "unreadable"]
@@ -35,7 +36,11 @@ TYPES = {
 _ORDER = list(TYPES)
 
 _TAG = r"\.(?P<{}>[A-Za-z]{{2,3}}(?:-[A-Za-z0-9]{{2,8}})*)\."
-_OF_A_LANGUAGE = _TAG.format("tag") + r"(?:mp4|m4a|srt|vtt)|(?:lines|edits)" + _TAG.format("lines_tag") + "json"
+_OF_A_LANGUAGE = (
+    "(?:" + _TAG.format("tag") + r"(?:mp4|m4a|srt|vtt)"
+    r"|\.preview" + _TAG.format("preview_tag") + "(?:mp4|m4a))"
+    "|(?:lines|edits)" + _TAG.format("lines_tag") + "json"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class Results:
     report: Report | None
     files: dict[str, File]
     """By name: films first, then subtitles, then what a job tells of itself."""
+    previews: dict[str, File]
+    """By language: the first minutes of a dub, while the rest of it is made."""
 
     @cached_property
     def targets(self) -> list[str]:
@@ -89,9 +96,10 @@ class Results:
 
     def file(self, name: str) -> File:
         """A result by its name. Raises NotFoundError for everything that is not one, whether it exists or not."""
-        if name not in self.files:
+        shown = self.files | {file.name: file for file in self.previews.values()}
+        if name not in shown:
             raise NotFoundError(what=f"file named {name}")
-        return self.files[name]
+        return shown[name]
 
     def of_language(self, tag: str, *suffixes: str) -> File | None:
         """The first file of a language with one of these suffixes."""
@@ -99,17 +107,35 @@ class Results:
         return next((found[suffix] for suffix in suffixes if suffix in found), None)
 
 
+def original_head(film: File) -> Path | None:
+    """What stands in for the beginning of a film to play it with the original's sound; None where that cannot be."""
+    if film.tag is None or film.path.suffix not in (".mp4", ".m4a"):
+        return None
+    head = Names(film.path.parent).original_head(film.tag)
+    return head if head.is_file() and not head.is_symlink() else None
+
+
+def folder_of(job: Job) -> Path | None:
+    """A job's folder, as its result says or, before there is one, the run that is under way or was the last."""
+    if report := (job.result or {}).get("report"):
+        return Path(str(report)).parent
+    folder = (job.progress or {}).get("folder")
+    return Path(str(folder)) if folder else None
+
+
 def read(folder: Path) -> Results:
     """What a job has left in its folder so far."""
-    files = {file.name: file for file in sorted(_files(folder), key=_rank)}
+    found = sorted(_files(folder), key=_rank)
+    previews = {file.tag: file for file in found if file.tag and file.name.startswith(f"{folder.name}.preview.")}
+    files = {file.name: file for file in found if file not in previews.values()}
     written = files.get(Names(folder).report.name)
     if written is None:
-        return Results(folder.name, _changed(folder), "unfinished", None, files)
+        return Results(folder.name, _changed(folder), "unfinished", None, files, previews)
     try:
         report = Report.model_validate_json(written.path.read_bytes())
     except ValidationError:
-        return Results(folder.name, _changed(written.path), "unreadable", None, files)
-    return Results(folder.name, _changed(written.path), report.state, report, files)
+        return Results(folder.name, _changed(written.path), "unreadable", None, files, previews)
+    return Results(folder.name, _changed(written.path), report.state, report, files, previews)
 
 
 def kept_bytes(folder: Path) -> int:
@@ -125,7 +151,7 @@ def _files(folder: Path) -> Iterator[File]:
     if not folder.is_dir():
         return
     names = Names(folder)
-    told = (names.report, names.timeline, names.peaks)
+    told = (names.report, names.timeline, names.peaks, names.loudness)
     whole = {path.name for path in (*told, names.collection(False), names.collection(True))}
     whole.add("job.log")
     of_a_language = re.compile(re.escape(folder.name) + _OF_A_LANGUAGE)
@@ -134,7 +160,7 @@ def _files(folder: Path) -> Iterator[File]:
             own = of_a_language.fullmatch(entry.name)
             if (entry.name in whole or own) and entry.is_file(follow_symlinks=False):
                 found = entry.stat(follow_symlinks=False)
-                tag = (own["tag"] or own["lines_tag"]) if own else None
+                tag = next(filter(None, own.groups())) if own else None
                 yield File(entry.name, Path(entry.path), found.st_size, found.st_mtime_ns // 1_000_000, tag)
 
 

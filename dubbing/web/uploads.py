@@ -23,7 +23,7 @@ from dubbing.web.arrivals import ALGORITHMS, Checksum, remove
 from dubbing.web.errors import problem
 from dubbing.web.identity import Visitor, Writer
 from dubbing.web.office import Desk, Office
-from dubbing.web.results import kept_bytes
+from dubbing.web.results import folder_of, kept_bytes
 
 VERSION = "1.0.0"
 HEADERS = {"Tus-Resumable": VERSION, "Cache-Control": "no-store"}
@@ -178,8 +178,8 @@ def _facts(upload: Upload, offset: int) -> dict[str, str]:
 def _results_bytes(desk: Office, visitor: Visitor) -> int:
     """Bytes of a user's dubs, each folder once."""
     jobs = desk.store.jobs(visitor.actor, view="mine", states=TERMINAL, limit=JOBS_COUNTED)
-    reports = {str((job.result or {}).get("report") or "") for job in jobs} - {""}
-    return sum(kept_bytes(Path(report).parent) for report in reports)
+    folders = {folder for job in jobs if (folder := folder_of(job))}
+    return sum(map(kept_bytes, folders))
 
 
 def _check_version(request: Request) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,9 +102,13 @@ def test_a_submitted_job_runs_within_a_second(served: Served) -> None:
 def test_a_cancel_reaches_the_engine(served: Served) -> None:
     job = served.talk(served.user("speaker"), "chatter", 200)
     eventually(lambda: sum(served.spoken("chatter").values()) >= 3)
+    where = eventually(lambda: served.store.job(ROOT_USER, job.id).progress or {})
+    assert (Path(where["folder"]) / "job.log").is_file(), "a running job tells its folder"
+    assert re.fullmatch("[0-9a-f]{8}/[0-9a-f]{48}", where["task"])
 
     served.intake.cancel(ROOT_USER, job.id)
     assert served.ended(job) == [State.CANCELLED]
+    assert served.store.job(ROOT_USER, job.id).progress["folder"] == where["folder"]
     last = sum(served.spoken("chatter").values())
 
     other = served.talk(served.user("next"), "after", 3)

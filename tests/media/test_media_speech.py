@@ -140,12 +140,14 @@ def test_a_tempo_out_of_reason_is_refused():
 def test_loudness_follows_the_level(rate: int, channels: int, tmp_path: Path):
     tone = (np.sin(2 * np.pi * 997 * np.arange(rate * 4) / rate) * 3276.7).astype(np.int16)  # -20 dBFS on both sides
     write_wav(tmp_path / "t.wav", tone if channels == 1 else np.repeat(tone[:, None], 2, axis=1), rate)
-    assert asyncio.run(programme_loudness(tmp_path / "t.wav")) == pytest.approx(-20.0, abs=0.15)
+    integrated, over_time = asyncio.run(programme_loudness(tmp_path / "t.wav"))
+    assert integrated == pytest.approx(-20.0, abs=0.15)
+    assert over_time[1:3] == pytest.approx([-20.0, -20.0], abs=0.5)
 
 
 def test_silence_has_the_loudness_of_silence(tmp_path: Path):
     write_wav(tmp_path / "s.wav", np.zeros(16_000, np.int16), 16_000)
-    assert asyncio.run(programme_loudness(tmp_path / "s.wav")) == SILENCE_LUFS
+    assert asyncio.run(programme_loudness(tmp_path / "s.wav")) == (SILENCE_LUFS, [SILENCE_LUFS])
 
 
 def test_a_meter_leaves_no_file_behind_if_its_process_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dubbing.artifacts import JobFolder
-from dubbing.web.charts import STRIPS, WIDTH, Timeline, timeline
+from dubbing.web.charts import LOUDNESS_HEIGHT, POINTS, STRIPS, WIDTH, Loudness, Timeline, loudness, timeline
 from dubbing.web.results import read
 
 
@@ -70,3 +71,63 @@ def test_long_films_keep_to_a_few_strips(tmp_path: Path, hours: int) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"lines": [{"line": "x"}]}', '{"lines": []}'])
 def test_what_cannot_be_read_makes_no_chart(tmp_path: Path, text: str) -> None:
     assert chart(tmp_path, text=text) is None
+
+
+def curves(
+    output: Path, source: list[float], dub: list[float], changes: Mapping[str, Any] | None = None
+) -> Loudness | None:
+    folder = JobFolder.open(output, "talk", "talk").path
+    made = {"schema": 1, "every_s": 1, "source": source, "targets": {"es": dub}} | dict(changes or {})
+    (folder / "loudness.json").write_text(json.dumps(made))
+    return loudness(read(folder), "es")
+
+
+def points(text: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in (point.split(",") for point in text.split())]
+
+
+def test_louder_is_higher_and_silence_lies_at_the_bottom(tmp_path: Path) -> None:
+    found = curves(tmp_path, [-70.0, -30.0, -10.0, 3.0], [-16.0] * 4)
+
+    assert found is not None
+    heights = [y for _, y in points(found.original.points)]
+    assert heights == sorted(heights, reverse=True)
+    assert (heights[0], heights[-1]) == (LOUDNESS_HEIGHT, 0)
+    assert [level for _, level in found.levels] == sorted(level for _, level in found.levels)
+    assert [y for y, _ in found.levels] == sorted((y for y, _ in found.levels), reverse=True)
+    assert (found.original.low, found.original.high) == (-30.0, 3.0), "silence is not heard"
+    assert found.dub.middle == -16.0
+
+
+def test_a_shorter_sound_ends_before_the_end_of_the_axis(tmp_path: Path) -> None:
+    found = curves(tmp_path, [-20.0] * 100, [-16.0] * 50)
+
+    assert found is not None
+    assert points(found.original.points)[-1][0] > 0.99 * WIDTH
+    assert points(found.dub.points)[-1][0] < WIDTH / 2
+
+
+def test_a_loud_moment_of_a_long_film_is_still_seen(tmp_path: Path) -> None:
+    source = [-40.0] * 7200
+    source[3600] = -5.0
+    found = curves(tmp_path, source, source)
+
+    assert found is not None
+    heights = [y for _, y in points(found.dub.points)]
+    assert len(heights) <= POINTS
+    assert heights.count(min(heights)) == 1 and max(heights) - min(heights) > 0.2 * LOUDNESS_HEIGHT
+
+
+def test_nothing_to_hear_has_no_figures(tmp_path: Path) -> None:
+    found = curves(tmp_path, [-70.0], [-16.0])
+
+    assert found is not None
+    assert (found.original.low, found.original.middle, found.original.high) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"schema": 2}, {"targets": {"ca": [-16.0]}}, {"source": []}, {"source": [1e9]}, {"source": "x"}, {"every_s": 0}],
+)
+def test_loudness_that_cannot_be_read_makes_no_chart(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert curves(tmp_path, [-20.0], [-16.0], changes) is None

@@ -70,7 +70,7 @@ def part(folder: Path, bed: Path, engine: Any) -> tuple[Separated, Int16Audio, I
         context = job(folder, bed, engine)
 
         async def sound() -> Sound:
-            return Sound(wav.wav_info(bed).duration_ms, -20.0)
+            return Sound(wav.wav_info(bed).duration_ms, -20.0, [])
 
         source = Ingested(context.job.info, 0, context.job.info.duration_ms, bed, None, asyncio.ensure_future(sound()))
         source = separate.begin(context, source)

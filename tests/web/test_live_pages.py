@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,8 @@ class World:
     site: Site
     running: Running
     browser: Browser
+    where: dict[str, str] = field(default_factory=dict)
+    """What a run says of the place it is at work in."""
 
     def context(self, name: str) -> BrowserContext:
         context = self.browser.new_context(viewport={"width": 360, "height": 740})
@@ -49,7 +51,7 @@ class World:
 
     def progress(self, fence: Fence, done: int) -> None:
         stage = {"stage": "speak", "target": "es", "done": done, "total": 20, "eta_s": 3.0, "note": ""}
-        assert self.site.office.store.report_progress(fence, {"stages": [stage]})
+        assert self.site.office.store.report_progress(fence, {"stages": [stage]} | self.where)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[..
         served(site) as running,
         sync_playwright() as playwright,
     ):
-        for name in ("ana", "bea", "cleo", "dan", "eve"):
+        for name in ("ana", "bea", "cleo", "dan", "eve", "fay"):
             in_thread(lambda name=name: site.user(name))
         browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
         yield World(site, running, browser)
@@ -125,6 +127,42 @@ def test_a_jobs_page_shows_its_stages_in_place_and_its_dub_at_the_end(world: Wor
     assert page.evaluate(STATE) == "Done"
 
     assert errors == [] and page.evaluate("window.violations") == []
+
+
+def test_the_log_the_files_and_the_preview_of_a_running_job_come_by_themselves(world: World, tmp_path: Path) -> None:
+    job = world.submit("fay")
+    page = world.context("fay").new_page()
+    page.goto(f"{world.running.address}/ui/jobs/{job.id}")
+    marked(page)
+    fence = world.start(job)
+    folder = make_job(world.site.output, "fay", None)
+    ours = replace(world, where={"folder": str(folder)})
+    words = "document.querySelector('#log pre')?.textContent"
+
+    (folder / "job.log").write_text("first\n")
+    ours.progress(fence, 1)
+    until(page, f"{words} === 'first'")
+    page.locator("#log summary").click()
+    (folder / "job.log").write_text("\n".join(["first", *map(str, range(99)), "last"]))
+    (folder / "fay.en.srt").write_text("1")
+    ours.progress(fence, 2)
+    until(page, f"{words}.endsWith('last')")
+    assert page.locator("#log details").get_attribute("open") is not None
+    assert page.evaluate(
+        "(({scrollTop, clientHeight, scrollHeight}) => scrollTop + clientHeight >= scrollHeight - 2)(document.querySelector('#log pre'))"
+    )
+    page.get_by_role("link", name="fay.en.srt").wait_for()
+
+    (folder / "fay.preview.es.mp4").write_bytes(b"")
+    ours.progress(fence, 3)
+    page.locator("#preview video").wait_for()
+    page.evaluate("document.querySelector('#preview video').marked = true")
+    ours.progress(fence, 4)
+    until(page, "document.querySelector('#stages .count').textContent.startsWith('4/20')")
+    page.screenshot(path=tmp_path / "running.png", full_page=True)
+    assert page.evaluate("document.querySelector('#preview video').marked"), "a film that plays must not be replaced"
+    assert page.evaluate(SMALL) == [] and page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("window.marked") and page.evaluate("window.violations") == []
 
 
 def test_where_streams_fail_the_page_asks_by_itself(world: World) -> None:

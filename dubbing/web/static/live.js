@@ -4,6 +4,7 @@
 (() => {
   const POLL_MS = 5000;
   const REST_MS = 500; // at most so often is a part of the page fetched again
+  const PARTS = ["preview", "files", "log"]; // of a job's page, beside its state and stages
   const ENDED = ["done", "done_with_warnings", "failed", "cancelled"];
   const list = document.getElementById("list");
   const page = document.getElementById("live");
@@ -55,6 +56,25 @@
     return ENDED.includes(state);
   }
 
+  function updatePart(old, fresh) {
+    fresh.remove();
+    const log = old.querySelector("pre");
+    const words = fresh.querySelector("pre");
+    if (log && words) {
+      // it may be open, and somebody may be reading further up
+      const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 40;
+      if (log.textContent !== words.textContent) log.textContent = words.textContent;
+      old.querySelector("summary").textContent = fresh.querySelector("summary").textContent;
+      if (atEnd) log.scrollTop = log.scrollHeight;
+    } else if (old.innerHTML !== fresh.innerHTML) {
+      const held = focused(old);
+      const href = held && held.getAttribute("href");
+      old.replaceChildren(...fresh.childNodes);
+      const again = href && old.querySelector(`a[href="${CSS.escape(href)}"]`);
+      if (again) again.focus();
+    }
+  }
+
   async function updatePage() {
     const found = await fetched(`/ui/jobs/${page.dataset.job}/stages`);
     const state = found.querySelector(".state");
@@ -68,6 +88,7 @@
       page.dataset.state = now;
       say(state.textContent);
     }
+    for (const id of PARTS) updatePart(document.getElementById(id), found.getElementById(id));
     const form = focused(page);
     const action = form && form.getAttribute("action");
     page.replaceChildren(...found.body.childNodes);
