@@ -24,7 +24,6 @@ from dubbing.queue_errors import RayLostError
 from dubbing.store import backup as copies
 from dubbing.store import database_file
 
-
 LOOK_S = 0.2
 """Between two looks at the process that has Ray."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 from dubbing import config
+from dubbing.web.identity import COOKIE
 from tests.services import Proxy, wait_until
 from tests.web.test_pages import FAINT, SIZES, SMALL, until
 from tests.web.test_server import Server, children, runs
@@ -204,6 +208,65 @@ class Town:
         yield walk
         assert walk.wrong == []
         context.close()
+
+
+class Guest:
+    """A person who was invited and works without a browser; everything his stream of events said is kept."""
+
+    def __init__(self, house: House, link: str, name: str, password: str) -> None:
+        self.name, self.password, self.link = name, password, link
+        self.http = client_of(house)
+        assert self.http.post(link, data={"name": name, "password": password}).status_code == 303
+        self.session = self.http.cookies[COOKIE]
+        self.said: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        wait_until(lambda: self.said, WAIT_S, "the stream of events")
+
+    def _listen(self) -> None:
+        with self.http.stream("GET", "/api/v1/events", timeout=WAIT_S) as answer:
+            self.said += [f"{answer.status_code}\n"]
+            for text in answer.iter_text():
+                self.said.append(text)
+
+    def dub(self, film: Path, name: str, **wishes: Any) -> str:
+        """Upload a film and ask for a dub into Spanish; the job's id."""
+        encoded = base64.b64encode(name.encode()).decode()
+        data, tus = film.read_bytes(), {"Tus-Resumable": "1.0.0"}
+        facts = {"Upload-Length": str(len(data)), "Upload-Metadata": f"filename {encoded}"}
+        upload = self.http.post("/api/v1/uploads", headers=tus | facts).headers["Location"]
+        piece = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        assert self.http.patch(upload, headers=tus | piece, content=data).status_code == 204
+        wanted = {"uploads": [upload.rpartition("/")[2]], "targets": ["es"], "quality": "draft", **wishes}
+        answer = self.http.post("/api/v1/uploads/jobs", json=wanted)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["jobs"][0]["id"])
+
+    def state(self, job_id: str) -> str:
+        return str(self.http.get(f"/api/v1/jobs/{job_id}").json()["state"])
+
+    def key(self) -> str:
+        """The secret of a new API key, which has been used."""
+        page = self.http.post("/ui/settings/keys", data={"name": "script", "scope": "read"}).text
+        found = re.search(r"dub_[\w-]{20,}", page)
+        assert found
+        assert self.http.get("/api/v1/jobs", headers={"Authorization": f"Bearer {found[0]}"}).status_code == 200
+        return found[0]
+
+    def leave(self) -> str:
+        """Log out, which ends the stream; all it said."""
+        assert self.http.post("/ui/logout").status_code == 303
+        self._listener.join(WAIT_S)
+        assert not self._listener.is_alive()
+        self.http.close()
+        return "".join(self.said)
+
+
+def client_of(house: House, session: str = "") -> httpx.Client:
+    """A browser without a screen."""
+    cookies = {COOKIE: session} if session else {}
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    return httpx.Client(base_url=house.address, headers=headers, cookies=cookies, timeout=WAIT_S)
 
 
 def meanwhile(condition: Callable[[], object], page: Page, what: str) -> None:

@@ -246,12 +246,13 @@ def asked_to_serve(folder: Path) -> subprocess.Popen[str]:
     (folder / "serve.py").write_text(SERVE)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "serve.py"], cwd=folder, env=env, text=True, **pipes)  # type: ignore[call-overload]
-    return process  # type: ignore[no-any-return]
+    return subprocess.Popen([sys.executable, "serve.py"], cwd=folder, env=env, text=True, **pipes)  # type: ignore
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("signs", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGINT], []])
+@pytest.mark.parametrize(
+    "signs", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGINT], []]
+)
 def test_serve_ends_in_order_however_often_it_is_asked(tmp_path: Path, signs: list[signal.Signals]) -> None:
     """Without signals, its input ends, as when its starter dies."""
     with asked_to_serve(tmp_path) as process:
