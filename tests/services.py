@@ -115,8 +115,10 @@ class Proxy:
                     sink.sendall(data)
                 if towards:
                     self._count(len(data))
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()  # one that is only shut would keep who sends from noticing
 
     def _count(self, more: int) -> None:
         with self._counting:

@@ -24,7 +24,7 @@ from tests.web.test_pages import FAINT, SIZES, SMALL, until
 from tests.web.test_server import Server, children, runs
 
 OFFLINE = "Failed to load resource: net::ERR_"
-WAIT_S = 120.0
+WAIT_S = 180.0
 """For anything that engines or Ray take part in; it ends as soon as the condition holds."""
 WATCH = """
 document.addEventListener('securitypolicyviolation', (e) => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`));
@@ -127,10 +127,10 @@ class Walk:
         yield
         self._cut = False
 
-    def look(self, name: str) -> None:
-        """Take a picture of the page and check what holds for every page."""
+    def look(self, name: str, *, whole: bool = True) -> None:
+        """Take a picture of the page (what is seen of it, if it may change meanwhile) and check what holds for every page."""
         self.looks += 1
-        self.page.screenshot(path=self.folder / f"{self.size}-{self.looks:02}-{name}.png", full_page=True)
+        self.page.screenshot(path=self.folder / f"{self.size}-{self.looks:02}-{name}.png", full_page=whole)
         assert self.page.evaluate("document.documentElement.scrollWidth") <= SIZES[self.size][0], name
         assert self.page.evaluate(SMALL) == [], name
         assert self.page.evaluate(FAINT)["faint"] == [], name
@@ -202,7 +202,7 @@ class Town:
         width, height = SIZES[size]
         options |= PHONE if size == "phone" else {}
         context: BrowserContext = self.browser.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(WAIT_S * 1000)
         context.add_init_script(WATCH)
         walk = Walk(context.new_page(), size, folder)
         yield walk

@@ -28,7 +28,7 @@ from tests.e2e.golden import WAIT_S, Guest, House, Town, Walk, client_of, meanwh
 from tests.services import wait_until
 from tests.web.test_pages import SIZES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PIECE = 8 << 20
 """Bytes that the upload page sends at once."""
@@ -149,7 +149,7 @@ def see_it_made(town: Town, walk: Walk) -> None:
     """The page counts up by itself until the dub is there."""
     town.house.at_work()
     walk.until("document.querySelector('#stages .count') || document.querySelector('#live[data-state^=done]')")
-    walk.look("running")
+    walk.look("running", whole=False)
     walk.page.locator("#live[data-state^=done]").wait_for(timeout=WAIT_S * 1000)
     walk.page.locator("video").wait_for()
 
@@ -175,7 +175,7 @@ def edit(walk: Walk, number: int, text: str) -> None:
     walk.look("saved")
     walk.button("Redo what changed")
     walk.arrive(r"/ui/jobs/[0-9a-f]{32}$")
-    walk.look("again")
+    walk.look("again", whole=False)
 
 
 def report_of(folder: Path) -> dict[str, Any]:
