@@ -242,7 +242,8 @@ def test_a_stranger_is_invited_and_takes_a_dub_home(
 # --- two users at once ------------------------------------------------------------------------------------------------
 
 CLIPS = ["ps_librivox_0890.wav", "sb_spk1_snt1.wav", "sb_spk2_snt1.wav"]
-CANARY = "El jilguero canta a medianoche en la cocina"
+CANARY = "jilguero"
+"""A word that is spoken in the dubs, and nowhere else."""
 PRIORITIES = [20, 50, 50]
 """As submitted; the last job is then put before the others by the owner."""
 
@@ -289,7 +290,7 @@ def hire(town: Town, desk: httpx.Client, store: Store, media: Path, name: str) -
     account = store.user_by_name(name)
     form = {"role": "user", "active": "true", "cap": "1"}
     assert desk.post(f"/ui/admin/users/{account.id}", data=form).status_code == 303
-    words = {"translations": {"es": {"name": "es.srt", "text": jobs.srt([(0, 1500, f"{CANARY}, {name}.")])}}}
+    words = {"translations": {"es": {"name": "es.srt", "text": jobs.srt([(0, 1500, f"El {CANARY} canta a medianoche.")])}}}
     for number, (clip, priority) in enumerate(zip(CLIPS, PRIORITIES, strict=True)):
         worker.titles.append(f"{name} in private {number}.wav")
         given = words if number == 2 else {}
