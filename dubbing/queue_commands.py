@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from typing import Any
 
 from dubbing import roads
@@ -22,6 +23,9 @@ from dubbing.job_commands import desk
 from dubbing.queue_errors import RayLostError
 from dubbing.store import backup as copies
 from dubbing.store import database_file
+
+LOOK_S = 0.2
+"""Between two looks at the process that has Ray."""
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -43,22 +47,21 @@ def _supervise(arguments: list[str], *, until_eof: bool) -> int:
     """
     context = multiprocessing.get_context("spawn")
     told, tell = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(arguments, tell))
-
+    listens = context.Event()
+    child = context.Process(target=_child, args=(arguments, tell, listens))
     asked: list[int] = []
-
-    def forward(number: int, _: object) -> None:
-        asked.append(number)
-        if child.pid is not None and child.is_alive():
-            os.kill(child.pid, number)
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
+        signal.signal(number, lambda number, _: asked.append(number))
     child.start()
     tell.close()
     if until_eof:
         threading.Thread(target=_end_with_input, daemon=True).start()
-    child.join()
+    # Not one long wait: it would sleep through a signal that came just before it, or to another thread.
+    while child.is_alive():
+        if asked and child.pid is not None:
+            # At SIGTERM Ray, once it is there, prints a stack trace, and aborts the process three seconds later.
+            os.kill(child.pid, signal.SIGINT if listens.is_set() else signal.SIGTERM)
+        child.join(LOOK_S)
     try:
         return int(told.recv())
     except EOFError:
@@ -71,9 +74,12 @@ def _end_with_input() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _child(arguments: list[str], tell: Connection) -> None:
+def _child(arguments: list[str], tell: Connection, listens: Event) -> None:
     from dubbing import cli  # noqa: PLC0415 - it imports this module
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # until `_serve` knows what to do; it is asked again and again
+    listens.set()
     tell.send(cli.main(arguments))
 
 
@@ -101,6 +107,9 @@ async def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
         await _unless(stop, road.keep_queue())
         sys.stderr.write("dub serve: stopping; running jobs go back in line\n")
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)  # a second one must not kill what is ending in order
         await road.aclose()
 
 

@@ -84,6 +84,10 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self.target = port
+        self.sent = 0
+        """Bytes on their way to the target, all connections together."""
+        self._break_at: int | None = None
+        self._counting = threading.Lock()
         self._holding = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -102,15 +106,32 @@ class Proxy:
                 far.settimeout(None)
                 self._sockets += [near, far]
                 for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+                    threading.Thread(target=self._forward, args=(source, sink, source is near), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, towards: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 if not self._holding:
                     sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
+                if towards:
+                    self._count(len(data))
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()  # one that is only shut would keep who sends from noticing
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self.sent += more
+            enough = self._break_at is not None and self.sent >= self._break_at
+            self._break_at = None if enough else self._break_at
+        if enough:
+            self.lead_to(0)
+
+    def break_after(self, count: int) -> None:
+        """Break all connections, and refuse new ones until `lead_to`, once so many more bytes went to the target."""
+        with self._counting:
+            self._break_at = self.sent + count
 
     def hold(self) -> None:
         """Swallow everything from now on."""

@@ -45,8 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+PATIENCE_S = 1.0
+"""How long answers that are under way get to end: a paused player would hold its connection open for ever."""
+
+
 class Server(uvicorn.Server):
-    """Ends the live streams first, for they would hold it open until its patience ends."""
+    """Ends the live streams first, and hangs up on who takes no more, whom uvicorn would report as errors of ours."""
 
     def __init__(self, options: uvicorn.Config, hub: Hub) -> None:
         super().__init__(options)
@@ -55,7 +59,16 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn.Server."""
         self._hub.close()
-        await super().shutdown(sockets)
+        hanging_up = asyncio.get_running_loop().call_later(PATIENCE_S, self._hang_up)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            hanging_up.cancel()
+
+    def _hang_up(self) -> None:
+        for connection in self.server_state.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
 
 
 def serve(settings: Settings, *, pages_only: bool) -> None:
@@ -87,7 +100,7 @@ def serve(settings: Settings, *, pages_only: bool) -> None:
             access_log=False,  # ours is without secrets
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=1,  # a paused player holds its connection open
+            timeout_graceful_shutdown=round(PATIENCE_S) + 4,  # for what goes on though nobody listens
         )
         Server(options, app.state.hub).run(sockets=listeners)
 

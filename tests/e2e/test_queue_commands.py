@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from dubbing.errors import UsageError
 from dubbing.job_options import moment
 from dubbing.store import Fence, open_store
 from dubbing.types import DubRequest
+from tests.services import wait_until
 from tests.web.conftest import line_result, make_job, report_of, write_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,3 +213,74 @@ def test_lines_of_a_finished_dub_are_listed_changed_and_put_back_in_line(dub: Du
         (1, {"redo": 1}),
         (3, {"text": "la tercera", "start_ms": 5200}),
     ]
+
+
+SERVE = """
+import asyncio, sys
+from dubbing import cli, queue_commands, roads
+
+class Road:
+    async def host_queue(self):
+        return {"warnings": [], "slots": {}, "reason": "", "api": "", "said": "ready"}
+    async def keep_queue(self):
+        await asyncio.sleep(600)
+    async def aclose(self):
+        print("ending", flush=True)
+        await asyncio.sleep(1)
+        print("ended", flush=True)
+
+begin = queue_commands._child
+
+def child(*arguments):
+    roads.ray_road = lambda *_: Road()
+    begin(*arguments)
+
+queue_commands._child = child
+if __name__ == "__main__":
+    sys.exit(cli.main(["serve", "--json", "--until-eof"]))
+"""
+
+
+def asked_to_serve(folder: Path) -> subprocess.Popen[str]:
+    """`dub serve` over a Ray that is none, in a process of its own."""
+    (folder / "serve.py").write_text(SERVE)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "serve.py"], cwd=folder, env=env, text=True, **pipes)  # type: ignore
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "signs", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGINT], []]
+)
+def test_serve_ends_in_order_however_often_it_is_asked(tmp_path: Path, signs: list[signal.Signals]) -> None:
+    """Without signals, its input ends, as when its starter dies."""
+    with asked_to_serve(tmp_path) as process:
+        try:
+            assert process.stdin and process.stdout and process.stderr
+            assert '"ready"' in process.stdout.readline()
+            for sign in signs[:2]:
+                process.send_signal(sign)
+            if not signs:
+                process.stdin.close()
+            assert process.stdout.readline() == "ending\n"
+            for sign in signs[2:]:
+                process.send_signal(sign)
+            assert process.stdout.read() == "ended\n"
+            assert process.wait(60) == 0
+            assert process.stderr.read() == "dub serve: stopping; running jobs go back in line\n"
+        finally:
+            process.kill()
+
+
+@pytest.mark.timeout(120)
+def test_serve_ends_too_when_it_is_asked_before_it_began(tmp_path: Path) -> None:
+    with asked_to_serve(tmp_path) as process:
+        try:
+            started = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            wait_until(lambda: len(started.read_text().split()) == 2, 60, "the process that has Ray")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) in (0, 130)
+            assert process.stderr and "Traceback" not in process.stderr.read()
+        finally:
+            process.kill()

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from dubbing.web.identity import COOKIE
 from dubbing.web.traffic import access_log
 from dubbing.web.worker import LONGEST_PAUSE_S, Worker, pause_s
 from tests.services import RedisServer, wait_until
-from tests.web.conftest import environment
+from tests.web.conftest import environment, line_result, make_job, report_of
 from tests.web.site import Site
 
 
@@ -162,6 +163,21 @@ def test_a_paused_player_does_not_hold_up_the_end(start: Callable[..., Server]) 
 
     assert server.end() == 0
     connection.close()
+
+
+def test_a_film_that_is_read_no_further_does_not_hold_up_the_end(start: Callable[..., Server], tmp_path: Path) -> None:
+    report = report_of({"es": [line_result(0, "hola")]})
+    make_job(tmp_path / "Output", "talk", report, es_mp4=bytes(64 << 20))
+    server = start("--pages-only")
+    place = server.address
+    with Site(tmp_path / "Output") as site:
+        request = f"GET {site.path('/jobs/talk/files/talk.es.mp4')} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        cookie = f"{COOKIE}={site.session()}"
+    with socket.create_connection(("127.0.0.1", int(place.rpartition(":")[2])), timeout=30) as player:
+        player.sendall(f"{request}Cookie: {cookie}\r\n\r\n".encode())
+        assert player.recv(1024).startswith(b"HTTP/1.1 200 OK")
+        assert server.end() == 0
+    assert server.err.all == []
 
 
 @pytest.mark.slow
