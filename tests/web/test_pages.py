@@ -16,6 +16,8 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+from dubbing.errors import NoAudioError
+from dubbing.store import Fence
 from dubbing.web import interpreter
 from dubbing.web.identity import COOKIE
 from tests.browser import QUIET
@@ -115,6 +117,7 @@ def served(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             address = process.stdout.readline().split()[1].rstrip("/")
             for name in (LONG_NAME, "interview", "talk"):
                 site.id_of(name)
+            add_unfinished(site)
             site.office.store.add_invite(INVITE, "viewer", by=site.user("root", "admin").actor)
             yield Served(address, site, site.session())
             process.send_signal(signal.SIGINT)
@@ -122,6 +125,20 @@ def served(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             assert process.stderr.read() == ""
         finally:
             process.kill()
+
+
+def add_unfinished(site: Site) -> None:
+    """A job that runs, and one that failed."""
+    store, root = site.office.store, site.user("root", "admin")
+    for name in ("under-way", "mute"):
+        job, _ = store.submit(root.actor, {"source": f"/films/{name}.mp4", "targets": ["es"]}, targets=("es",))
+        fence = Fence(job.id, job.epoch + 1, store.in_charge().backend_epoch)
+        assert store.take(fence, owner="test", ttl_ms=3_600_000)
+        stage = {"stage": "speak", "target": "es", "done": 3, "total": 20, "eta_s": 90.0, "note": ""}
+        assert store.report_progress(fence, {"stages": [stage]})
+        if name == "mute":
+            assert store.fail(fence, NoAudioError(name="mute.mp4").as_dict())
+        site.jobs[name] = job.id
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +299,8 @@ def test_elsewhere_the_page_says_where_the_original_is(served: Served, browsers:
         "/jobs/talk/lines/es",
         f"/jobs/{LONG_NAME}",
         "/jobs/interview",
+        "/jobs/under-way",
+        "/jobs/mute",
         "/jobs/talk/delete",
         f"/ui/invite/{INVITE}",
         "/ui/settings?said=password",
@@ -320,9 +339,9 @@ def test_every_text_can_be_read_and_every_page_fits_a_phone(
     page.reload()
     page.screenshot(path=tmp_path / "es.png", full_page=True)
     assert page.evaluate("document.documentElement.lang") == "es"
+    assert unfit(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(SMALL) == []
-    assert unfit(page) == []
 
 
 def test_what_is_unfit_would_be_found(served: Served, browsers: Callable[..., Browser]) -> None:
@@ -353,6 +372,19 @@ def test_an_invitation_is_shown_as_a_link_and_a_code_and_nothing_is_refused(
     assert "/ui/invite/" in page.locator("code").inner_text()
     page.screenshot(path=tmp_path / "invited.png", full_page=True)
     assert page.evaluate(FAINT)["faint"] == []
+    assert unfit(page) == []
+    assert complaints(page, seen) == []
+
+
+def test_a_new_key_is_shown_once_and_fits(served: Served, browsers: Callable[..., Browser], tmp_path: Path) -> None:
+    page, seen = open_page(served, browsers(), "phone")
+    page.goto(served.at("/ui/settings"))
+    page.get_by_label("Name of the new key").fill("script")
+    page.get_by_role("button", name="Make a key").click()
+
+    page.get_by_role("heading", name="Your new API key").wait_for()
+    page.screenshot(path=tmp_path / "key.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert unfit(page) == []
     assert complaints(page, seen) == []
 
