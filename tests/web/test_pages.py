@@ -17,7 +17,9 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from dubbing import voicebook
+from dubbing.errors import NoAudioError
 from dubbing.media import wav
+from dubbing.store import Fence
 from dubbing.types import Voice
 from dubbing.web import interpreter
 from dubbing.web.identity import COOKIE
@@ -120,6 +122,7 @@ def served(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             address = process.stdout.readline().split()[1].rstrip("/")
             for name in (LONG_NAME, "interview", NO_ORIGINAL, "talk"):
                 site.id_of(name)
+            add_unfinished(site)
             site.office.store.add_invite(INVITE, "viewer", by=site.user("root", "admin").actor)
             tell_of_voices(site)
             yield Served(address, site, site.session())
@@ -139,6 +142,20 @@ def tell_of_voices(site: Site) -> None:
     voicebook.grant(state, voices[0], wav.header(8000, 1, 8000) + bytes(8000))
     voicebook.wish(state, voices[2])
     site.office.store.prefer(site.user("root", "admin").id, "voice:es", "espeak-ng es+f2")
+
+
+def add_unfinished(site: Site) -> None:
+    """A job that runs, and one that failed."""
+    store, root = site.office.store, site.user("root", "admin")
+    for name in ("under-way", "mute"):
+        job, _ = store.submit(root.actor, {"source": f"/films/{name}.mp4", "targets": ["es"]}, targets=("es",))
+        fence = Fence(job.id, job.epoch + 1, store.in_charge().backend_epoch)
+        assert store.take(fence, owner="test", ttl_ms=3_600_000)
+        stage = {"stage": "speak", "target": "es", "done": 3, "total": 20, "eta_s": 90.0, "note": ""}
+        assert store.report_progress(fence, {"stages": [stage]})
+        if name == "mute":
+            assert store.fail(fence, NoAudioError(name="mute.mp4").as_dict())
+        site.jobs[name] = job.id
 
 
 @pytest.fixture(scope="module")
@@ -383,6 +400,8 @@ def test_a_film_whose_original_no_browser_plays_says_where_it_is(
         "/jobs/talk/lines/es",
         f"/jobs/{LONG_NAME}",
         "/jobs/interview",
+        "/jobs/under-way",
+        "/jobs/mute",
         "/jobs/talk/delete",
         f"/ui/invite/{INVITE}",
         "/ui/voices?language=es&said=kept",
@@ -422,9 +441,9 @@ def test_every_text_can_be_read_and_every_page_fits_a_phone(
     page.reload()
     page.screenshot(path=tmp_path / "es.png", full_page=True)
     assert page.evaluate("document.documentElement.lang") == "es"
+    assert unfit(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(SMALL) == []
-    assert unfit(page) == []
 
 
 def test_what_is_unfit_would_be_found(served: Served, browsers: Callable[..., Browser]) -> None:
@@ -474,6 +493,19 @@ def test_an_invitation_is_shown_as_a_link_and_a_code_and_nothing_is_refused(
     assert "/ui/invite/" in page.locator("code").inner_text()
     page.screenshot(path=tmp_path / "invited.png", full_page=True)
     assert page.evaluate(FAINT)["faint"] == []
+    assert unfit(page) == []
+    assert complaints(page, seen) == []
+
+
+def test_a_new_key_is_shown_once_and_fits(served: Served, browsers: Callable[..., Browser], tmp_path: Path) -> None:
+    page, seen = open_page(served, browsers(), "phone")
+    page.goto(served.at("/ui/settings"))
+    page.get_by_label("Name of the new key").fill("script")
+    page.get_by_role("button", name="Make a key").click()
+
+    page.get_by_role("heading", name="Your new API key").wait_for()
+    page.screenshot(path=tmp_path / "key.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert unfit(page) == []
     assert complaints(page, seen) == []
 
