@@ -45,7 +45,8 @@ def change_user(
     quota_mb: Number = "",
     cap: Number = "",
     weight: Number = "",
-    tailscale: Annotated[str | None, Form(max_length=254)] = None,
+    tailscale: Annotated[str, Form(max_length=254)] = "",
+    tailscale_shown: Annotated[bool, Form()] = False,
 ) -> Response:
     """Set role, quota, cap, weight, the tailnet's login, and whether the user may log in; empty means the default."""
     try:
@@ -54,16 +55,16 @@ def change_user(
             "weight": _number(gettext("weight"), weight, 1),
         }
         quota = _number(gettext("quota"), quota_mb, 0) or 0
+        if tailscale_shown:
+            desk.store.set_tailscale_login(visitor.actor, user_id, tailscale.strip() or None)
         user = desk.store.change_account(visitor.actor, user_id, role=role, disabled=not active, quota_mb=quota)
-        if tailscale is not None:
-            user = desk.store.set_tailscale_login(visitor.actor, user_id, tailscale.strip() or None)
         for field, value in queue.items():
             desk.intake.configure(visitor.actor, "user", user.id, field, value)
     except DubbingError as error:
         return _page(desk, visitor, error=error)
     facts = [role, "may log in" if active else "locked out", f"quota {quota} MB"]
     facts += [f"{field} {'default' if value is None else value}" for field, value in queue.items()]
-    facts += [f"Tailscale login {user.tailscale_login or 'none'}"] if tailscale is not None else []
+    facts += [f"Tailscale login {user.tailscale_login or 'none'}"] if tailscale_shown else []
     desk.store.audit(visitor.user.id, "user_changed", f"{user.name}: {', '.join(facts)}", address_of(request))
     return RedirectResponse("/ui/admin?said=changed", 303)
 

@@ -250,6 +250,26 @@ def test_switched_off_the_header_is_ignored_and_the_socket_still_serves(tmp_path
         assert entered.status_code == 303 and entered.headers["set-cookie"].startswith(HOST_COOKIE)
 
 
+def test_administrators_set_the_login_where_it_counts(site: Site, tmp_path: Path) -> None:
+    root, max_ = site.client(), site.user("max")
+    assert f'id="tailscale-{max_.id}"' in root.get("/ui/admin").text
+    fields = {"role": "user", "active": "true", "tailscale": " max@example.com ", "tailscale_shown": "true"}
+    assert root.post(f"/ui/admin/users/{max_.id}", data=fields, follow_redirects=False).status_code == 303
+    with caller(site, "max@example.com") as browser:
+        assert secret_of(go_in(browser))
+
+    taken = root.post(f"/ui/admin/users/{max_.id}", data=fields | {"role": "admin", "tailscale": "ana@example.com"})
+    assert taken.status_code == 409 and site.user("max").role == "user"
+    root.post(f"/ui/admin/users/{max_.id}", data={"role": "user", "active": "true"})  # a form without the field
+    assert site.user("max").tailscale_login == "max@example.com"
+    root.post(f"/ui/admin/users/{max_.id}", data=fields | {"tailscale": ""})
+    with caller(site, "max@example.com") as browser:
+        assert go_in(browser).status_code == 200
+    assert site.office.store.sessions(max_.id) == []
+    with Site(tmp_path / "Output") as other:
+        assert "tailscale" not in other.client().get("/ui/admin").text
+
+
 # --- the socket itself --------------------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,17 @@ def test_users_are_made_listed_locked_out_and_let_in_again(dub: Dub, tmp_path: P
     store.close()
 
 
+def test_a_user_is_given_the_login_of_a_tailnet_and_loses_it(dub: Dub, tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    ana, ben = store.add_user("ana"), store.add_user("ben")
+    assert dub("tailscale", "ana", "ana@example.com").stdout == "ana comes in as ana@example.com\n"
+    taken = dub("tailscale", "ben", "ana@example.com")
+    assert taken.returncode == 2 and "The name ana@example.com is taken." in taken.stderr
+    assert (store.user(ana.id).tailscale_login, store.user(ben.id).tailscale_login) == ("ana@example.com", None)
+    assert told(dub("tailscale", "ana", "--json"))["tailscale_login"] is None
+    store.close()
+
+
 def test_what_cannot_be_done_is_said_and_leaves_nothing(dub: Dub) -> None:
     assert "12 are needed" in dub("add", "ana", piped="short\n").stderr
     assert dub("add", "root", "--admin", piped=SENTENCE).returncode == 0
