@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from dubbing import __version__, config
 from dubbing.config import Settings
@@ -52,8 +53,8 @@ PATIENCE_S = 1.0
 class Server(uvicorn.Server):
     """Ends the live streams first, and hangs up on who takes no more, whom uvicorn would report as errors of ours."""
 
-    def __init__(self, options: uvicorn.Config, hub: Hub) -> None:
-        super().__init__(options)
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
         self._hub = hub
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -91,18 +92,22 @@ def serve(settings: Settings, *, pages_only: bool) -> None:
         if setup := asyncio.run(first_administrator(office)):
             say(f"open {place}{setup[1:]} to make the first administrator (works once)")
         tune()
-        options = uvicorn.Config(
-            guarded(app, office),
-            lifespan="on",
-            http="httptools",
-            loop="uvloop",
-            log_level="warning",
-            access_log=False,  # ours is without secrets
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=round(PATIENCE_S) + 4,  # for what goes on though nobody listens
-        )
-        Server(options, app.state.hub).run(sockets=listeners)
+        Server(options(guarded(app, office)), app.state.hub).run(sockets=listeners)
+
+
+def options(app: ASGIApp) -> uvicorn.Config:
+    """How the application is served."""
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        http="httptools",
+        loop="uvloop",
+        log_level="warning",
+        access_log=False,  # ours is without secrets
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(PATIENCE_S) + 4,  # for what goes on though nobody listens
+    )
 
 
 def tune() -> None:
