@@ -11,7 +11,7 @@ from dubbing.media import mix as media_mix
 from dubbing.stages.context import Context
 from dubbing.stages.fit import Placed
 from dubbing.stages.ingest import Ingested
-from dubbing.types import Stage
+from dubbing.types import Job, Stage
 
 VERSION = 2
 """Part of the fingerprint: a change here mixes again."""
@@ -61,17 +61,7 @@ async def mix(context: Context, target: str, source: Ingested, placed: Sequence[
         await source.decoded()
         for old in folder.glob("dub-*.aac"):
             old.unlink()
-        plan = media_mix.MixPlan(
-            bed=source.bed if job.request.keep_background else None,
-            duration_ms=source.duration_ms,
-            clips=clips,
-            output=output,
-            workdir=folder,
-            target_lufs=job.loudness_lufs,
-            true_peak_db=job.true_peak_dbtp,
-        )
-        if stems is not None and plan.bed is not None:
-            plan = replace(plan, bed=source.background, duck_db=BACKGROUND_DUCK_DB)
+        plan = _plan(job, source, clips, output, stems is not None)
         with context.trace.span("mix", target):
             result = await context.leaf("mix", media_mix.mix, plan)
         context.folder.remember(f"mix-{target}", key, asdict(result))
@@ -91,6 +81,23 @@ def clips_of(placed: Sequence[Placed | None], speech_dbfs: float) -> tuple[media
         for p in placed
         if p is not None
     )
+
+
+def _plan(
+    job: Job, source: Ingested, clips: tuple[media_mix.Clip, ...], output: Path, parted: bool
+) -> media_mix.MixPlan:
+    plan = media_mix.MixPlan(
+        bed=source.bed if job.request.keep_background else None,
+        duration_ms=source.duration_ms,
+        clips=clips,
+        output=output,
+        workdir=output.parent,
+        target_lufs=job.loudness_lufs,
+        true_peak_db=job.true_peak_dbtp,
+    )
+    if parted and plan.bed is not None:
+        plan = replace(plan, bed=source.background, duck_db=BACKGROUND_DUCK_DB)
+    return plan
 
 
 def level_of_dub(voices_dbfs: float) -> float:

@@ -69,10 +69,50 @@ SIZES = {
 }
 
 
+class Draw:
+    """Random weights of the shapes that the parts of a checkpoint have."""
+
+    def __init__(self, size: Size) -> None:
+        self._size = size
+        self._draw = np.random.default_rng(0)
+
+    def weights(self, rows: int, columns: int) -> np.ndarray[Any, Any]:
+        return (self._draw.standard_normal((rows, columns), np.float32) * (columns**-0.5)).astype(np.float32)
+
+    def linear(self, part: Any, rows: int, columns: int) -> None:
+        part.weight = self.weights(rows, columns)
+        if not self._size.t5:
+            part.bias = np.zeros(rows, np.float32)
+
+    def norm(self, part: Any) -> None:
+        part.gamma = np.ones(self._size.width, np.float32)
+        if not self._size.t5:
+            part.beta = np.zeros(self._size.width, np.float32)
+
+    def attention(self, part: Any, shared: Any, own: bool) -> None:
+        size = self._size
+        hidden = size.heads * size.head_width
+        self.norm(part.layer_norm)
+        for i, times in enumerate((3,) if own else (1, 2)):
+            self.linear(part.linear[i], times * hidden, size.width)
+        self.linear(part.linear[-1], size.width, hidden)
+        if size.t5:
+            part.queries_scale = 1.0
+        if size.t5 and own:
+            part.relative_attention_bias = shared
+            part.relative_attention_max_distance = np.dtype("int32").type(128)
+
+    def feed_forward(self, part: Any) -> None:
+        size = self._size
+        self.norm(part.layer_norm)
+        for linear in [part.linear_0, *([part.linear_0_noact] if size.t5 else [])]:
+            self.linear(linear, size.inner, size.width)
+        self.linear(part.linear_1, size.width, size.inner)
+
+
 def random_model(folder: Path, size: Size, quantization: str) -> None:
     """Write a checkpoint of that size with random weights."""
-    draw = np.random.default_rng(0)
-    make = transformer_spec.TransformerSpec.from_config
+    draw, make = Draw(size), transformer_spec.TransformerSpec.from_config
     relu, gelu = common_spec.Activation.RELU, common_spec.Activation.GELU
     spec = (
         make((size.layers, size.layers), size.heads, pre_norm=True, activation=gelu, ffn_glu=True,
@@ -80,48 +120,18 @@ def random_model(folder: Path, size: Size, quantization: str) -> None:
         if size.t5
         else make((size.layers, size.layers), size.heads, pre_norm=True, activation=relu)
     )  # fmt: skip
-
-    def weights(rows: int, columns: int) -> np.ndarray[Any, Any]:
-        return (draw.standard_normal((rows, columns), np.float32) * (columns**-0.5)).astype(np.float32)
-
-    def linear(part: Any, rows: int, columns: int) -> None:
-        part.weight = weights(rows, columns)
-        if not size.t5:
-            part.bias = np.zeros(rows, np.float32)
-
-    def norm(part: Any) -> None:
-        part.gamma = np.ones(size.width, np.float32)
-        if not size.t5:
-            part.beta = np.zeros(size.width, np.float32)
-
-    def attention(part: Any, shared: Any, own: bool) -> None:
-        hidden = size.heads * size.head_width
-        norm(part.layer_norm)
-        for i, times in enumerate((3,) if own else (1, 2)):
-            linear(part.linear[i], times * hidden, size.width)
-        linear(part.linear[-1], size.width, hidden)
-        if size.t5 and own:
-            part.queries_scale = 1.0
-            part.relative_attention_bias = shared
-            part.relative_attention_max_distance = np.dtype("int32").type(128)
-        elif size.t5:
-            part.queries_scale = 1.0
-
-    embedding = weights(size.vocabulary, size.width)
+    embedding = draw.weights(size.vocabulary, size.width)
     for side, table in ((spec.encoder, spec.encoder.embeddings[0]), (spec.decoder, spec.decoder.embeddings)):
         table.weight, side.scale_embeddings = embedding, not size.t5
-        norm(side.layer_norm)
+        draw.norm(side.layer_norm)
         if not size.t5:
             side.position_encodings.encodings = np.zeros((1026, size.width), np.float32)
-        shared = weights(32, size.heads)
+        shared = draw.weights(32, size.heads)
         for layer in side.layer:
-            attention(layer.self_attention, shared, own=True)
+            draw.attention(layer.self_attention, shared, own=True)
             if side is spec.decoder:
-                attention(layer.attention, shared, own=False)
-            norm(layer.ffn.layer_norm)
-            for part in [layer.ffn.linear_0, *([layer.ffn.linear_0_noact] if size.t5 else [])]:
-                linear(part, size.inner, size.width)
-            linear(layer.ffn.linear_1, size.width, size.inner)
+                draw.attention(layer.attention, shared, own=False)
+            draw.feed_forward(layer.ffn)
     spec.decoder.projection.weight = embedding
     if not size.t5:
         spec.decoder.projection.bias = np.zeros(size.vocabulary, np.float32)

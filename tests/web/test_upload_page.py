@@ -20,8 +20,8 @@ from tests.web.site import Site
 from tests.web.test_pages import VIOLATIONS
 
 PIECE = 8 << 20
-SLOW = 3 << 20
-"""Bytes per second: slow enough to fall into, quick enough to wait for."""
+SLOW, CRAWL = 3 << 20, 64 << 10
+"""Bytes per second: slow enough to fall into, quick enough to wait for; and so slow that a film never arrives."""
 DROP = """
 const dropped = new DataTransfer();
 dropped.items.add(new File(['film'], 'a.mp4', {type: 'video/mp4'}));
@@ -87,8 +87,8 @@ def phone(site: Site, require_program: Callable[..., str]) -> Iterator[Phone]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
         context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True)
-        context.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
+        context.set_default_timeout(120_000)
+        expect.set_options(timeout=120_000)
         cookie = {"name": COOKIE, "value": site.session("ana", "user"), "url": f"http://127.0.0.1:{port}"}
         context.add_cookies([cookie])  # type: ignore[list-item]
         yield Phone(context.new_page(), port)
@@ -102,9 +102,11 @@ def uploads(site: Site) -> list[Upload]:
 
 
 def wait_for_a_piece(phone: Phone, site: Site) -> int:
-    """Until the server has accepted some of the film, but not all; how much."""
+    """Until the server has accepted some of the film; how much. The rest does not come before it is let."""
+    phone.speed(SLOW)
     while not uploads(site) or not uploads(site)[-1].received:
         phone.page.wait_for_timeout(20)
+    phone.speed(CRAWL)
     (upload,) = uploads(site)
     assert upload.received < upload.size
     return upload.received
@@ -116,7 +118,7 @@ def test_a_film_whose_server_died_in_the_middle_arrives_and_waits_in_the_list(
     page = phone.page
     with serving(site.output, phone.port) as server:
         phone.open()
-        phone.speed(SLOW)
+        phone.speed(CRAWL)
         page.set_input_files("#films", film)
         page.locator(".chip", has_text="Español").tap()
         page.get_by_role("button", name="Start").tap()
@@ -146,7 +148,7 @@ def test_a_reload_goes_on_where_it_stopped_and_a_removed_film_is_gone(site: Site
     page.on("dialog", lambda dialog: dialog.accept())
     with serving(site.output, phone.port):
         phone.open()
-        phone.speed(SLOW)
+        phone.speed(CRAWL)
         page.set_input_files("#films", film)
         before = wait_for_a_piece(phone, site)
         page.get_by_role("button", name="Pause").tap()
