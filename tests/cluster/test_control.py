@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +30,9 @@ DRAFT: dict[str, dict[str, Any]] = {
     "translate": {"apertium": {}},
     "speak": {"espeak-ng": {}},
 }
-RUNNING_S = 1.0
+CHAOS = os.environ.get("DUBBING_TEST_CHAOS") == "1"
+RUNNING_S, ENGINE_FREE_S, FFMPEG_GONE_S = (1.0, 2.0, 3.0) if CHAOS else (BUSY_S, BUSY_S, BUSY_S)
+"""What holds on a machine that does nothing else, which only the long profile asks for."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +74,7 @@ def test_a_draft_dub_goes_through_the_queue_from_submit_to_its_file(served: Serv
     assert report["targets"]["es"]["spoken"] == report["targets"]["es"]["lines"] >= 1
 
 
-def test_a_submitted_job_runs_within_a_second(served: Served) -> None:
+def test_a_submitted_job_runs_soon(served: Served) -> None:
     ana = served.user("quick")
     waits = []
     for n in range(20):
@@ -79,21 +83,24 @@ def test_a_submitted_job_runs_within_a_second(served: Served) -> None:
         began = (served.settings.output_dir / f"quick{n}" / ".work" / "lock").stat().st_mtime
         waits.append(began - job.created_ms / 1000)
     print("submit to coordinator at work, s:", sorted(round(wait, 2) for wait in waits))
-    assert min(waits) < RUNNING_S, "the others may have waited for cores that were busy"
+    assert statistics.median(waits) < RUNNING_S
 
 
 def test_a_cancel_reaches_the_engine(served: Served) -> None:
     job = served.talk(served.user("speaker"), "chatter", 200)
     eventually(lambda: sum(served.spoken("chatter").values()) >= 3)
 
+    began = time.monotonic()
     served.intake.cancel(ROOT_USER, job.id)
     assert served.ended(job) == [State.CANCELLED]
     last = sum(served.spoken("chatter").values())
+    took = time.monotonic() - began
 
     other = served.talk(served.user("next"), "after", 3)
     assert served.ended(other) == [State.DONE]
     # a call under way cannot be broken off, so the line it was on may still be spoken
     assert sum(served.spoken("chatter").values()) <= last + 1, "the engine went on with lines of a cancelled job"
+    assert took < ENGINE_FREE_S
 
 
 def test_a_cancel_ends_ffmpeg(served: Served) -> None:
@@ -107,10 +114,13 @@ def test_a_cancel_ends_ffmpeg(served: Served) -> None:
 
     job = served.submit(served.user("listener"), source)
     eventually(decoders)
+    began = time.monotonic()
     served.intake.cancel(ROOT_USER, job.id)
     eventually(lambda: not decoders())
+    took = time.monotonic() - began
 
     assert served.ended(job) == [State.CANCELLED]
+    assert took < FFMPEG_GONE_S
 
 
 def test_a_paused_job_stops_and_goes_on_where_it_was(served: Served) -> None:
