@@ -48,7 +48,7 @@ tests-beside:
 
 chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills, nodes that die
 	@scripts/setup.sh test
-	DUBBING_TEST_CHAOS=1 .venv/bin/python -m pytest -s --timeout 3600 tests/queue tests/cluster/test_nodes.py tests/cluster/test_scaling.py
+	DUBBING_TEST_CHAOS=1 .venv/bin/python -m pytest -s --timeout 3600 tests/queue tests/cluster/test_control.py tests/cluster/test_nodes.py tests/cluster/test_scaling.py
 
 bench: ## run the benchmarks of scripts/bench, one after the other
 	@scripts/setup.sh run

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +33,9 @@ DRAFT: dict[str, dict[str, Any]] = {
     "translate": {"apertium": {}},
     "speak": {"espeak-ng": {}},
 }
-RUNNING_S = 1.0
+CHAOS = os.environ.get("DUBBING_TEST_CHAOS") == "1"
+RUNNING_S, ENGINE_FREE_S, FFMPEG_GONE_S = (1.0, 2.0, 3.0) if CHAOS else (BUSY_S, BUSY_S, BUSY_S)
+"""What holds on a machine that does nothing else, which only the long profile asks for."""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +91,7 @@ def test_the_voices_of_its_engines_are_told_and_spoken_when_somebody_wants_to_he
     assert 1 < len(audio) / rate < 10 and int(abs(audio).max()) > 1000
 
 
-def test_a_submitted_job_runs_within_a_second(served: Served) -> None:
+def test_a_submitted_job_runs_soon(served: Served) -> None:
     ana = served.user("quick")
     waits = []
     for n in range(20):
@@ -96,25 +100,29 @@ def test_a_submitted_job_runs_within_a_second(served: Served) -> None:
         began = (served.settings.output_dir / f"quick{n}" / ".work" / "lock").stat().st_mtime
         waits.append(began - job.created_ms / 1000)
     print("submit to coordinator at work, s:", sorted(round(wait, 2) for wait in waits))
-    assert min(waits) < RUNNING_S, "the others may have waited for cores that were busy"
+    assert statistics.median(waits) < RUNNING_S
 
 
 def test_a_cancel_reaches_the_engine(served: Served) -> None:
     job = served.talk(served.user("speaker"), "chatter", 200)
     eventually(lambda: sum(served.spoken("chatter").values()) >= 3)
-    where = eventually(lambda: served.store.job(ROOT_USER, job.id).progress or {})
+    eventually(lambda: "folder" in (served.store.job(ROOT_USER, job.id).progress or {}))
+    where = served.store.job(ROOT_USER, job.id).progress
     assert (Path(where["folder"]) / "job.log").is_file(), "a running job tells its folder"
     assert re.fullmatch("[0-9a-f]{8}/[0-9a-f]{48}", where["task"])
 
+    began = time.monotonic()
     served.intake.cancel(ROOT_USER, job.id)
     assert served.ended(job) == [State.CANCELLED]
     assert served.store.job(ROOT_USER, job.id).progress["folder"] == where["folder"]
     last = sum(served.spoken("chatter").values())
+    took = time.monotonic() - began
 
     other = served.talk(served.user("next"), "after", 3)
     assert served.ended(other) == [State.DONE]
     # a call under way cannot be broken off, so the line it was on may still be spoken
     assert sum(served.spoken("chatter").values()) <= last + 1, "the engine went on with lines of a cancelled job"
+    assert took < ENGINE_FREE_S
 
 
 def test_a_cancel_ends_ffmpeg(served: Served) -> None:
@@ -128,10 +136,13 @@ def test_a_cancel_ends_ffmpeg(served: Served) -> None:
 
     job = served.submit(served.user("listener"), source)
     eventually(decoders)
+    began = time.monotonic()
     served.intake.cancel(ROOT_USER, job.id)
     eventually(lambda: not decoders())
+    took = time.monotonic() - began
 
     assert served.ended(job) == [State.CANCELLED]
+    assert took < FFMPEG_GONE_S
 
 
 def test_a_paused_job_stops_and_goes_on_where_it_was(served: Served) -> None:

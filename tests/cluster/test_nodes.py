@@ -149,6 +149,7 @@ class Office:
                 )
                 for name in ("d1", "d2", "d3")
             ]  # fmt: skip
+        eventually(lambda: len(self.store.present()) == len(self.drivers))
 
     def submit(self, count: int, *, priority: int, gate: bool = False) -> list[Job]:
         requests = [{"n": n, "gate": gate} for n in range(count)]
