@@ -114,7 +114,7 @@ def test_a_stream_begins_with_the_jobs_under_way_and_tells_each_change_whole(sit
         last = json.loads(reader.until(job, "done_with_warnings")["data"])
 
     assert (first["mine"], first["title"], seen["progress"]) == (True, "talk.mp4", [stage])
-    assert (last["warnings"], last["progress"]) == (["look"], [])
+    assert (last["warnings"], last["progress"]) == (["look"], [stage])
     assert site.client("ana").get(f"/api/v1/jobs/{job.id}").json() == last
 
 
