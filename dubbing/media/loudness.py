@@ -130,7 +130,7 @@ def short_term(momentary: npt.NDArray[np.float64]) -> list[float]:
     weighs the outermost 300 ms of a window a little less than a meter for it does.
     """
     steps = 1000 // STEP_MS
-    energy = 10 ** ((momentary - _OFFSET) / 10)
+    energy = np.nan_to_num(10 ** ((momentary - _OFFSET) / 10))  # the filter calls digital silence "nan"
     total = np.concatenate([[0.0], np.cumsum(energy)])
     starts = np.arange(0, len(momentary), steps)
     low = np.clip(starts - steps, 0, None)

@@ -145,6 +145,18 @@ def test_loudness_follows_the_level(rate: int, channels: int, tmp_path: Path):
     assert over_time[1:3] == pytest.approx([-20.0, -20.0], abs=0.5)
 
 
+def test_loudness_over_time_tells_speech_from_silence_and_comes_back(tmp_path: Path):
+    tone = (np.sin(2 * np.pi * 997 * np.arange(16_000 * 5) / 16_000) * 3276.7).astype(np.int16)
+    write_wav(tmp_path / "t.wav", np.concatenate([tone, np.zeros(16_000 * 6, np.int16), tone]), 16_000)
+
+    _, over_time = asyncio.run(programme_loudness(tmp_path / "t.wav"))
+
+    assert len(over_time) == 16
+    assert over_time[2:4] == pytest.approx([-20.0, -20.0], abs=0.2) == over_time[13:15]
+    assert over_time[8] == SILENCE_LUFS
+    assert -30 < over_time[5] < -20, "a part of its three seconds is silent"
+
+
 def test_silence_has_the_loudness_of_silence(tmp_path: Path):
     write_wav(tmp_path / "s.wav", np.zeros(16_000, np.int16), 16_000)
     assert asyncio.run(programme_loudness(tmp_path / "s.wav")) == (SILENCE_LUFS, [SILENCE_LUFS])

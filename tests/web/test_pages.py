@@ -248,6 +248,8 @@ def test_a_dub_is_found_played_and_switched(
     until(page, "document.querySelector('video').currentTime > 1")
     assert page.evaluate("document.querySelector('video').textTracks[0].cues[0].text").startswith("[es]")
 
+    assert page.locator("#dub-1 svg.loudness polyline").count() == 2
+
     page.evaluate(SEEKS)
     before = time_of(page)
     page.get_by_role("link", name="Català", exact=True).click()
