@@ -7,6 +7,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dubbing.errors import NotFoundError
+from dubbing.errors import DiskFullError, NotFoundError, UsageError
 from dubbing.remote.server import Server
 from dubbing.remote.uploads import FIRST_WAIT_S, LONGEST_WAIT_S, MOST_FAILURES, Told
 from dubbing.remote_errors import ServerForeignError, ServerUnreachableError
@@ -56,7 +57,10 @@ class Fetcher:
             check_name(self._server.url, name)
         listed = self._server.json("GET", f"/jobs/{job_id}/files")
         found = {file.name: file for file in (self._remote(facts) for facts in _files(self._server.url, listed))}
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(detail=f"The folder {folder} cannot be made ({error.strerror})") from error
         for name in names:
             if name not in found:
                 raise NotFoundError(what=f"file named {name}")
@@ -74,23 +78,26 @@ class Fetcher:
             self._told(file.name, file.size, file.size)
             return
         half = folder / f".{file.name}.{file.size}-{file.changed_ms}.part"
-        failures, had = 0, -1
-        while (have := half.stat().st_size if half.exists() else 0) < file.size or not half.exists():
-            failures = failures + 1 if have <= had else 0
-            had = have
+        half.touch()
+        failures = 0
+        while (have := half.stat().st_size) < file.size:
+            _check_room(folder, file.size - have)
             try:
                 self._go_on(f"/jobs/{job_id}/files/{quote(file.name, safe='')}", file, half, have)
-            except (ServerUnreachableError, OSError, http.client.HTTPException) as error:
-                if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
-                    raise
-                self._server.close()
+            except ServerUnreachableError:
                 if failures >= MOST_FAILURES:
-                    raise ServerUnreachableError(url=self._server.url, detail="the download was cut") from error
+                    raise
+            failures = 0 if half.stat().st_size > have else failures + 1
+            if failures > MOST_FAILURES:
+                raise ServerUnreachableError(url=self._server.url, detail="it sends nothing more of a file")
+            if failures:
                 self._sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**failures))
         os.utime(half, ns=(time.time_ns(), file.changed_ms * 1_000_000))
         half.replace(place)
-        for other in folder.glob(f".{_escaped(file.name)}.*-*.part"):
-            other.unlink()
+        earlier = re.compile(rf"\.{re.escape(file.name)}\.[0-9]+-[0-9]+\.part")
+        for other in folder.iterdir():
+            if earlier.fullmatch(other.name):
+                other.unlink()
 
     def _go_on(self, path: str, file: Remote, half: Path, have: int) -> None:
         """Take in what is missing, as far as the connection lasts."""
@@ -107,10 +114,16 @@ class Fetcher:
                 have = 0
             if whole != str(file.size):
                 raise ServerForeignError(url=self._server.url, detail=f"{file.name} was changed while it was fetched")
-            while block := response.read(min(BLOCK, file.size - have)):
+            while block := self._block(response, min(BLOCK, file.size - have)):
                 opened.write(block)
                 have += len(block)
                 self._told(file.name, have, file.size)
+
+    def _block(self, response: http.client.HTTPResponse, size: int) -> bytes:
+        try:
+            return response.read(size)
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerUnreachableError(url=self._server.url, detail="the download was cut") from error
 
     def _whole(self, text: str, have: int) -> str:
         found = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+)", text)
@@ -133,5 +146,7 @@ def _files(url: str, listed: Any) -> list[Mapping[str, Any]]:
     return files
 
 
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
+def _check_room(folder: Path, need: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise DiskFullError(folder=str(folder), free_mb=free // 1_000_000, need_mb=-(-need // 1_000_000))

@@ -200,3 +200,11 @@ def test_jobs_are_found_by_a_part_of_their_request(store: Store, search: str, fo
     job, _ = store.submit(ana, {"source": "/films/100%_Film.mp4"})
 
     assert [one.id for one in store.jobs(ana, search=search)] == ([job.id] if found else [])
+
+
+def test_jobs_are_found_by_the_first_digits_of_their_ids(store: Store, ana: Actor, ben: Actor) -> None:
+    jobs = [store.submit(ana, {})[0].id for _ in range(3)]
+
+    assert [job.id for job in store.jobs(ana, beginning=jobs[1][:12])] == [jobs[1]]
+    assert [job.id for job in store.jobs(ana, beginning=jobs[1])] == [jobs[1]]
+    assert store.jobs(ben, beginning=jobs[1][:12]) == store.jobs(ana, beginning="%") == []

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dubbing import config
+from dubbing.remote.downloads import Fetcher
 from dubbing.remote.server import Server
 from dubbing.remote_errors import ServerUnreachableError
 from tests.web.conftest import environment
@@ -80,6 +81,32 @@ def test_a_connection_that_breaks_in_the_middle_of_a_file_costs_only_the_rest(tm
     assert (tmp_path / "Output" / "x-aaaaaaaa" / "x.es.mp4").read_bytes() == FILM
     ranges = [asked.headers.get("Range") for asked in seen if asked.path.endswith("x.es.mp4")]
     assert ranges == [None, "bytes=100000-"]
+
+
+def test_a_server_that_sends_no_more_of_a_file_is_given_up_and_the_rest_kept(tmp_path: Path) -> None:
+    def film(asked: Asked) -> Reply:
+        begin = int(re.sub(r"\D", "", asked.headers.get("Range", "0")))
+        if begin == 0:
+            return Reply(200, {}, FILM, cut_after=100_000)
+        return Reply(206, {"Content-Range": f"bytes {begin}-{len(FILM) - 1}/{len(FILM)}"}, FILM[begin:], cut_after=0)
+
+    waits: list[float] = []
+    told: list[int] = []
+    answers = of_server(listing("x.es.mp4"), ["x.es.mp4"], film)
+    with double(answers) as (address, _), contextlib.closing(Server(address, "k")) as server:
+        fetcher = Fetcher(server, lambda _name, done, _all: told.append(done), sleep=waits.append)
+        with pytest.raises(ServerUnreachableError):
+            fetcher.fetch("a" * 32, ["x.es.mp4"], tmp_path)
+
+    assert max(told) == 100_000 and 0 < len(waits) <= 10
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [100_000]
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with double(of_server(listing("x.es.mp4", "report.json"), ["x.es.mp4"], lambda _: Reply(body=FILM))) as (there, _):
+        refused = Far(tmp_path, there, "k")("fetch", "a" * 32, "--output-dir", "file")
+    assert (refused.code, "cannot be made (Not a directory)" in refused.err) == (2, True), refused.err
 
 
 def test_a_file_that_changes_while_it_is_fetched_is_not_put_together_from_two(tmp_path: Path) -> None:
