@@ -121,7 +121,7 @@ def served(real_output: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             site.office.store.add_invite(INVITE, "viewer", by=site.user("root", "admin").actor)
             yield Served(address, site, site.session())
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=60) == 0
             assert process.stderr.read() == ""
         finally:
             process.kill()
