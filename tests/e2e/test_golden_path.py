@@ -290,7 +290,9 @@ def hire(town: Town, desk: httpx.Client, store: Store, media: Path, name: str) -
     account = store.user_by_name(name)
     form = {"role": "user", "active": "true", "cap": "1"}
     assert desk.post(f"/ui/admin/users/{account.id}", data=form).status_code == 303
-    words = {"translations": {"es": {"name": "es.srt", "text": jobs.srt([(0, 1500, f"El {CANARY} canta a medianoche.")])}}}
+    words = {
+        "translations": {"es": {"name": "es.srt", "text": jobs.srt([(0, 1500, f"El {CANARY} canta a medianoche.")])}}
+    }
     for number, (clip, priority) in enumerate(zip(CLIPS, PRIORITIES, strict=True)):
         worker.titles.append(f"{name} in private {number}.wav")
         given = words if number == 2 else {}
