@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, Locator, Page
+from playwright.sync_api import Browser, BrowserContext, Error, Locator, Page
 
 from dubbing import config
 from dubbing.web.identity import COOKIE
@@ -131,10 +131,21 @@ class Walk:
         """Take a picture of the page (what is seen of it, if it may change meanwhile) and check what holds for every page."""
         self.looks += 1
         self.page.screenshot(path=self.folder / f"{self.size}-{self.looks:02}-{name}.png", full_page=whole)
-        assert self.page.evaluate("document.documentElement.scrollWidth") <= SIZES[self.size][0], name
-        assert self.page.evaluate(SMALL) == [], name
-        assert self.page.evaluate(FAINT)["faint"] == [], name
+        assert self.ask("document.documentElement.scrollWidth") <= SIZES[self.size][0], name
+        assert self.ask(SMALL) == [], name
+        assert self.ask(FAINT)["faint"] == [], name
         assert self.wrong == [], name
+
+    def ask(self, question: str) -> Any:
+        """What the page answers; where it is just on its way to another page, that one's answer."""
+        end = time.monotonic() + WAIT_S
+        while True:
+            try:
+                return self.page.evaluate(question)
+            except Error:
+                if time.monotonic() > end:
+                    raise
+            self.page.wait_for_load_state()
 
     def press(self, target: Locator) -> None:
         """With a finger or with a mouse."""
@@ -166,7 +177,7 @@ class Walk:
 
     def film(self, script: str) -> Any:
         """A question about the player."""
-        return self.page.evaluate(f"(() => {{ const video = document.querySelector('video'); return {script}; }})()")
+        return self.ask(f"(() => {{ const video = document.querySelector('video'); return {script}; }})()")
 
     def play(self, words: str = "") -> None:
         """Play from the beginning until the dub's subtitle is shown (one with these words), somewhat beyond its start."""
