@@ -40,8 +40,8 @@ class TroubleError(Exception):
 
 def main() -> int:
     try:
-        if asked := setting("DUBBING_WEB_SOCKET"):
-            path = str(Path(asked).expanduser())
+        if given := setting("DUBBING_WEB_SOCKET"):
+            path = str(Path(given).expanduser())
             name = tailnet_name()
             print(f"https://{name}/ui/login", flush=True)
             reach_socket(path)
