@@ -25,7 +25,7 @@ LARGEST = 64 * 2**20
 
 
 LOUDNESS_HEIGHT = 100.0
-LOUDNESS_LUFS = (-50.0, 0.0)
+LOUDNESS_LUFS = (-50.0, -5.0)
 """Bottom and top of the chart; quieter is drawn at the bottom."""
 LEVELS = (-50, -40, -30, -20, -10)
 POINTS = 160

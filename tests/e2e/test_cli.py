@@ -78,7 +78,7 @@ def test_a_dub_prints_the_result_on_stdout_and_progress_on_stderr(talk: Path, wo
     assert "apertium translates en to es" in done.stderr
     names = sorted(path.name for path in result.parent.iterdir() if not path.name.startswith("."))
     assert names == sorted(
-        ["job.log", "lines.es.json", "peaks.json", "report.json", "timeline.json"]
+        ["job.log", "lines.es.json", "loudness.json", "peaks.json", "report.json", "timeline.json"]
         + [f"my talk (1).{end}" for end in ("en.srt", "en.vtt", "es.mp4", "es.srt", "es.vtt", "mkv")]
     )
     assert not list(result.parent.rglob("*.tmp")) and not list(result.parent.rglob("*.wav.*"))
