@@ -42,9 +42,9 @@ names:
 tests:
 	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target tests-on-ray tests-beside
 tests-on-ray:
-	.venv/bin/python -m pytest tests/cluster tests/e2e
+	.venv/bin/python -m pytest --durations 25 tests/cluster tests/e2e
 tests-beside:
-	.venv/bin/python -m pytest --ignore tests/cluster --ignore tests/e2e tests
+	.venv/bin/python -m pytest --durations 25 --ignore tests/cluster --ignore tests/e2e tests
 
 chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills, nodes that die
 	@scripts/setup.sh test
