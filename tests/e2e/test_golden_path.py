@@ -191,9 +191,9 @@ def clips(folder: Path) -> dict[int, tuple[str | None, bytes]]:
 def check_film(path: Path, source: Path) -> None:
     """What a player finds in the downloaded film."""
     found = jobs.streams(path)
-    assert [stream["codec_type"] for stream in found] == ["video", "audio", "audio"]
-    assert [stream["tags"]["language"] for stream in found[1:]] == ["spa", "eng"]
-    assert [stream["disposition"]["default"] for stream in found[1:]] == [1, 0]
+    assert [stream["codec_type"] for stream in found] == ["video", "audio", "audio", "subtitle", "subtitle"]
+    assert [stream["tags"]["language"] for stream in found[1:]] == ["spa", "eng", "spa", "eng"]
+    assert [stream["disposition"]["default"] for stream in found[1:]] == [1, 0, 1, 0]
     assert jobs.picture_hash(path) == jobs.picture_hash(source)
     assert abs(jobs.decoded_ms(path, "a") - jobs.decoded_ms(source, "V")) <= 40
 
