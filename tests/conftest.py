@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dubbing import config
 from tests.services import PostgresServer, RedisServer, missing, postgres_binaries
 
 pytest_plugins = ["tests.models.fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
+settings.register_profile("busy", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
