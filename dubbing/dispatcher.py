@@ -70,7 +70,7 @@ class Dispatcher:
         run = self._runs.get(job_id)
         if run is None or run.job.epoch != epoch or run.fenced:
             return "fenced"
-        run.heard_at = self._monotonic()
+        run.heard_at, run.begun = self._monotonic(), True
         if progress is not None and progress != run.progress:
             run.progress, run.moved_at = progress, run.heard_at
         return run.asked or "go on"
@@ -315,7 +315,7 @@ class Dispatcher:
             self._end(run, self._store.stopped)
         elif now - max(run.index_at, run.row_at) >= self._times.fence:
             self._drop(run, "its lease could not be renewed")
-            if now - run.heard_at >= self._times.fence:
+            if self._silent(run):
                 self._store.disown(self._fence(run))
         elif now - run.moved_at >= self._times.stall:
             self._launcher.cancel(run.job.id, run.job.epoch, force=True)
@@ -344,7 +344,10 @@ class Dispatcher:
 
     def _alive(self) -> list[Run]:
         """Runs that were heard of lately."""
-        return [run for run in self._runs.values() if self._monotonic() - run.heard_at < self._times.fence]
+        return [run for run in self._runs.values() if not self._silent(run)]
+
+    def _silent(self, run: Run) -> bool:
+        return self._monotonic() - run.heard_at >= (self._times.fence if run.begun else self._times.begin)
 
     def _renew_rows_during_rebuild(self) -> None:
         """A refusal waits for the next tick, which asks who is in charge."""

@@ -64,3 +64,5 @@ class Run:
     progress: Mapping[str, Any] | None = None
     saved_progress: Mapping[str, Any] | None = None
     fenced: bool = False
+    begun: bool = False
+    """Was heard of; before that it may wait for a process to run in."""

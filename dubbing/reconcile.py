@@ -36,6 +36,8 @@ class Times:
     """Between renewals of a lease in its row."""
     fence: float = 45.0
     """A run that could not be renewed for so long stops its own effects."""
+    begin: float = 300.0
+    """A launched run that was never heard of for so long counts as one that fell silent."""
     tick: float = 1.0
     """Between two looks at the whole."""
     adopt: float = 5.0

@@ -356,11 +356,33 @@ def test_a_run_that_falls_silent_is_a_crash_of_its_own(shop: Workshop) -> None:
     turn(shop, dispatcher)
     for epoch in (1, 2, 3):
         wait_until(lambda: turn(shop, dispatcher) or (silent.id, epoch) in launcher.started, what="the run")  # noqa: B023
+        dispatcher.heartbeat(silent.id, epoch)
         turn(shop, dispatcher, SHORT.fence)
         assert launcher.cancelled[-1] == (silent.id, True)
         wait_until(lambda: turn(shop, dispatcher, 0.01) or shop.store.job(shop.ana, silent.id).crash_count == epoch)  # noqa: B023
     dead = shop.store.job(shop.ana, silent.id)
     assert (dead.state, dead.crash_count, dead.orphan_count) == (State.FAILED, 3, 0)
+
+
+def test_a_run_may_wait_for_a_process_longer_than_it_may_be_silent(shop: Workshop) -> None:
+    launcher = FakeLauncher()
+    dispatcher = shop.dispatcher(launcher)
+    dispatcher.start()
+    slow, never = shop.submit(), shop.submit()
+    wait_until(lambda: turn(shop, dispatcher) or len(launcher.started) == 2, what="both runs")
+    for _ in range(4):
+        turn(shop, dispatcher, SHORT.fence / 2)
+    dispatcher.heartbeat(slow.id, 1)
+    assert launcher.cancelled == []
+
+    spent = 2 * SHORT.fence
+    while spent < SHORT.begin + SHORT.fence:
+        turn(shop, dispatcher, SHORT.renew_index)
+        dispatcher.heartbeat(slow.id, 1)
+        spent += SHORT.renew_index
+    assert (never.id, True) in launcher.cancelled and (slow.id, True) not in launcher.cancelled
+    wait_until(lambda: turn(shop, dispatcher, 0.01) or shop.store.job(shop.ana, never.id).crash_count == 1)
+    assert shop.store.job(shop.ana, slow.id).crash_count == 0
 
 
 def test_a_dispatcher_that_stops_returns_its_jobs_without_blame(shop: Workshop) -> None:

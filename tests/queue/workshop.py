@@ -17,7 +17,7 @@ from dubbing.reconcile import Times
 from dubbing.store import Store, open_store
 
 SHORT = Times(
-    lease=2.0, renew_index=0.4, renew_row=0.8, fence=1.5, tick=0.1, rebuild=2.0, adopt=0.2, switch=1.0, stall=30.0,
+    lease=2.0, renew_index=0.4, renew_row=0.8, fence=1.5, begin=6.0, tick=0.1, rebuild=2.0, adopt=0.2, switch=1.0, stall=30.0,
     relaunch=0.1, soft_cancel=0.3, hard_cancel=0.6,
 )  # fmt: skip
 
