@@ -69,7 +69,7 @@ class House:
         self.servers.append(Server(self.folder, **self.env))
 
     def setup_link(self) -> str:
-        found = self.server.out.wait(r"open http://[^/]+(/ui/setup/\S+) to make the first administrator")
+        found = self.servers[0].out.wait(r"open http://[^/]+(/ui/setup/\S+) to make the first administrator")
         return self.address + found[1]
 
     def at_work(self) -> None:
