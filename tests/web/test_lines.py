@@ -163,6 +163,8 @@ def test_redo_puts_the_job_back_in_line_once(site: Site, client: Client, post: P
     post(3, text="Algo.")
     assert "1 line; the others stay as they are" in client.get("/jobs/talk/lines/es").text
 
+    assert "the dub as it was" not in client.get("/jobs/talk").text
+
     answer = client.post("/jobs/talk/lines/es/redo", follow_redirects=False)
 
     assert answer.status_code == 303 and answer.headers["location"] == site.path("/jobs/talk")
@@ -170,6 +172,7 @@ def test_redo_puts_the_job_back_in_line_once(site: Site, client: Client, post: P
     assert site.office.store.job(root, site.id_of("talk")).state is State.PENDING
     assert "counts for the run after this one" in client.get("/jobs/talk/lines/es").text
     assert client.post("/jobs/talk/lines/es/redo").status_code == 409
+    assert "the dub as it was" in client.get("/jobs/talk").text
 
 
 def test_others_see_nothing_and_those_a_dub_is_shared_with_only_look(site: Site, folder: Path, post: Post) -> None:
