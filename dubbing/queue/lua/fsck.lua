@@ -11,7 +11,7 @@ for _, entry in ipairs(call('ZRANGE', KEY.pend, 0, -1)) do
 end
 local jobs = call('HGETALL', KEY.job)
 for i = 1, #jobs, 2 do
-  local id, job = jobs[i], cjson.decode(jobs[i + 1])
+  local id, job = jobs[i], read_job(jobs[i + 1])
   local delayed, leased = call('ZSCORE', KEY.delayed, id), call('ZSCORE', KEY.lease, id)
   local places = (lined[id] and 1 or 0) + (delayed and 1 or 0) + (leased and 1 or 0)
   must(places == 1, 'job', id, 'is in', places, 'places')
