@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -446,6 +447,25 @@ def test_every_text_can_be_read_and_every_page_fits_a_phone(
     assert unfit(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(SMALL) == []
+
+
+def test_the_pages_can_be_installed_on_a_phone(served: Served, browsers: Callable[..., Browser]) -> None:
+    page, seen = open_page(served, browsers(), "phone")
+    page.goto(served.at("/"))
+    ask = page.context.new_cdp_session(page).send
+
+    manifest = ask("Page.getAppManifest")
+    icons = {icon["src"]: icon["sizes"] for icon in json.loads(manifest["data"])["icons"]}
+    drawn = """async ([src]) => { const image = new Image(); image.src = src; await image.decode();
+                                  return `${image.naturalWidth}x${image.naturalHeight}` }"""
+
+    hindrances = {error["errorId"] for error in ask("Page.getInstallabilityErrors")["installabilityErrors"]}
+    assert manifest["errors"] == [] and hindrances <= {"in-incognito"}, "contexts of tests are private windows"
+    assert {src: page.evaluate(drawn, [src]) for src in icons if src.endswith("png")} == {
+        "/static/icon-192.png": icons["/static/icon-192.png"],
+        "/static/icon-512.png": icons["/static/icon-512.png"],
+    }
+    assert complaints(page, seen) == []
 
 
 def test_what_is_unfit_would_be_found(served: Served, browsers: Callable[..., Browser]) -> None:
