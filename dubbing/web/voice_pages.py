@@ -68,7 +68,7 @@ def voices_page(
             "voices.html",
             me=visitor.user,
             tags=tags,
-            language=language,
+            shown=language,
             engines=engines,
             works=any(one.serves for one in desk.store.present()),
             said=SAID.get(said, ""),
