@@ -39,12 +39,13 @@ documents:
 names:
 	.venv/bin/python scripts/verify_no_anime_or_versions.py
 # two halves at once: what waits for Ray leaves a core to what does not
+RAY := tests/cluster $(foreach name,golden_path quality_good queue_commands ray_road run_queue,tests/e2e/test_$(name).py)
 tests:
 	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target tests-on-ray tests-beside
 tests-on-ray:
-	.venv/bin/python -m pytest --durations 25 tests/cluster tests/e2e
+	.venv/bin/python -m pytest --durations 25 $(RAY)
 tests-beside:
-	.venv/bin/python -m pytest --durations 25 --ignore tests/cluster --ignore tests/e2e tests
+	.venv/bin/python -m pytest --durations 25 $(addprefix --ignore ,$(RAY)) tests
 
 chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills, nodes that die
 	@scripts/setup.sh test

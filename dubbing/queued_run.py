@@ -146,7 +146,8 @@ class _Order:
                 await asyncio.sleep(LOOK_S)
         except asyncio.CancelledError:
             await self._pause()
-            raise
+            if self.row.state not in (State.DONE, State.WARNED):
+                raise
         return True
 
     def _look(self) -> State:

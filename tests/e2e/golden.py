@@ -248,10 +248,10 @@ class Guest:
         upload = self.http.post("/api/v1/uploads", headers=tus | facts).headers["Location"]
         piece = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
         assert self.http.patch(upload, headers=tus | piece, content=data).status_code == 204
-        wanted = {"uploads": [upload.rpartition("/")[2]], "targets": ["es"], "quality": "draft", **wishes}
-        answer = self.http.post("/api/v1/uploads/jobs", json=wanted)
+        wanted = {"upload": upload.rpartition("/")[2], "targets": ["es"], "quality": "draft", **wishes}
+        answer = self.http.post("/api/v1/jobs", json=wanted)
         assert answer.status_code == 201, answer.text
-        return str(answer.json()["jobs"][0]["id"])
+        return str(answer.json()["id"])
 
     def state(self, job_id: str) -> str:
         return str(self.http.get(f"/api/v1/jobs/{job_id}").json()["state"])

@@ -104,35 +104,33 @@ def row(cwd: Path, job_id: str) -> dict[str, Any]:
     return found
 
 
+TEXT = (
+    "Good morning, and welcome. Today we will make some bread. First we take water, flour, and a little salt. "
+    "Then we wait for one hour. The bread is ready when it is brown. Thank you for watching."
+)
+
+
+def speaking_film(folder: Path, text: str) -> Path:
+    """Clear English over moving pictures, two words a second."""
+    voice, path = jobs.spoken_wav(folder / "voice.wav", text), folder / "bread.mp4"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=640x360:r=25", "-i", voice, "-c:v", "libx264", "-preset", "ultrafast"]
+    command = ["ffmpeg", "-v", "error", "-y", *picture, "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest", path]
+    subprocess.run(command, check=True)
+    return path
+
+
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory, require_program: Any) -> Path:
-    """Twelve seconds of clear English over moving pictures."""
+    """Twelve seconds."""
     require_program("flite"), require_program("apertium"), require_program("espeak-ng")
-    folder = tmp_path_factory.mktemp("film")
-    text = (
-        "Good morning, and welcome. Today we will make some bread. First we take water, flour, and a little salt. "
-        "Then we wait for one hour. The bread is ready when it is brown. Thank you for watching."
-    )
-    voice = jobs.spoken_wav(folder / "voice.wav", text)
-    path = folder / "bread.mp4"
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-y",
-        "-f",
-        "lavfi",
-        "-i",
-        "testsrc2=s=640x360:r=25",
-        "-i",
-        voice,
-        "-c:v",
-        "libx264",
-    ]
-    subprocess.run(
-        [*command, "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest", path], check=True
-    )
-    return path
+    return speaking_film(tmp_path_factory.mktemp("film"), TEXT)
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory: pytest.TempPathFactory, require_program: Any) -> Path:
+    """A minute, most of which is still to be done when the first words are recognised."""
+    require_program("flite"), require_program("apertium"), require_program("espeak-ng")
+    return speaking_film(tmp_path_factory.mktemp("long"), " ".join([TEXT] * 5))
 
 
 def test_a_film_is_dubbed_over_ray_and_plays_in_a_browser(
@@ -155,8 +153,8 @@ def test_a_film_is_dubbed_over_ray_and_plays_in_a_browser(
     assert not playback.error and playback.reached_s > 0.5 and playback.width == 640
 
 
-def test_ctrl_c_stops_ray_and_all_and_the_same_command_resumes(film: Path, tmp_path: Path, start: Start) -> None:
-    process = start(film, "--to", "es", "--json")
+def test_ctrl_c_stops_ray_and_all_and_the_same_command_resumes(long_film: Path, tmp_path: Path, start: Start) -> None:
+    process = start(long_film, "--to", "es", "--json")
     said = until_heard(process)
     process.send_signal(signal.SIGINT)
     out, rest = process.communicate(timeout=ANSWER_S)
@@ -167,13 +165,14 @@ def test_ctrl_c_stops_ray_and_all_and_the_same_command_resumes(film: Path, tmp_p
     assert left_behind(process.pid) == []
     kept = (tmp_path / "Output" / "bread" / ".work" / "transcribe.jsonl").read_text().count("\n")
 
-    again = start(film, "--to", "es", "--json")
+    again = start(long_film, "--to", "es", "--json")
     out, errors = again.communicate(timeout=ANSWER_S)
 
     assert again.returncode == 0, errors
     calls = json.loads(Path(json.loads(out)["report"]).read_text())["calls"]
     assert kept >= 1 and calls["transcribe.kept"] == kept
-    assert [job["state"] for job in rows(tmp_path)] == ["done"], "the same job, not another one"
+    (job,) = rows(tmp_path)
+    assert job["state"] in ("done", "done_with_warnings"), "the same job, not another one"
 
 
 def test_a_job_whose_command_was_killed_is_taken_over_by_the_same_command(

@@ -60,6 +60,7 @@ class Server:
         self.launcher = FakeLauncher(on_launch=self._launch)
         self.dispatcher = Dispatcher(self.store, self.choice, self.launcher, name="server", facts={"engines": ENGINES})
         self.work: Callable[[Job], Report | None] = self.done
+        self.end_of_stopped: Callable[[Job], Report] = lambda job: Report(job.id, job.epoch, "stopped")
         self.running: list[Job] = []
         self.stopped = threading.Event()
         self.dispatcher.start()
@@ -84,7 +85,7 @@ class Server:
                 }
                 if self.dispatcher.heartbeat(job.id, job.epoch, progress) != "go on":
                     self.running.remove(job)
-                    self.dispatcher.report(Report(job.id, job.epoch, "stopped"))
+                    self.dispatcher.report(self.end_of_stopped(job))
 
     def done(self, job: Job) -> Report:
         report, film = self.folder / "report.json", self.folder / "film.es.mp4"
@@ -225,6 +226,19 @@ def test_ctrl_c_pauses_the_job_and_the_same_command_goes_on_with_it(shell: Shell
     assert (status, out) == (0, f"{server.folder / 'film.es.mp4'}\n"), errors
     assert f"goes on with job {job.id[:8]}, which was paused" in errors
     assert [(one.id, one.state) for one in server.jobs()] == [(job.id, State.DONE)]
+
+
+def test_ctrl_c_as_the_job_ends_still_gives_the_dub(shell: Shell, server: Server, film: Path) -> None:
+    server.work, server.end_of_stopped = (lambda job: None), server.done
+    command = shell.start("run", film, "--to", "es", "--json")
+    assert command.stderr is not None
+    heard = next(line for line in command.stderr if line.startswith("speak"))
+    command.send_signal(signal.SIGINT)
+    out, errors = command.communicate(timeout=120)
+
+    assert command.returncode == 0, heard + errors
+    assert json.loads(out)["files"] == {"es": [str(server.folder / "film.es.mp4")]}
+    assert [job.state for job in server.jobs()] == [State.DONE]
 
 
 def test_the_same_command_twice_follows_one_job(shell: Shell, server: Server, film: Path) -> None:
