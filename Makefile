@@ -4,7 +4,7 @@ VIDEO ?=
 # by environment, so that spaces and quotes in file names arrive unharmed
 export TO VIDEO
 
-.PHONY: help demo web test check chaos lint format types layers documents names tests tests-on-ray tests-beside bench docs lock clean
+.PHONY: help demo web test check chaos lint format types layers documents names tests tests-on-ray tests-beside tests-of-jobs bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,14 +38,16 @@ documents:
 	.venv/bin/python scripts/make_docs.py --check
 names:
 	.venv/bin/python scripts/verify_no_anime_or_versions.py
-# two halves at once: what waits for Ray leaves a core to what does not
+# two at once: what waits for Ray leaves a core to what does not; whole jobs must not find models of other tests
 RAY := tests/cluster $(foreach name,golden_path quality_good queue_commands ray_road run_queue,tests/e2e/test_$(name).py)
 tests:
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target tests-on-ray tests-beside
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target tests-on-ray tests-beside tests-of-jobs
 tests-on-ray:
 	.venv/bin/python -m pytest --durations 25 $(RAY)
 tests-beside:
-	.venv/bin/python -m pytest --durations 25 $(addprefix --ignore ,$(RAY)) tests
+	.venv/bin/python -m pytest --durations 25 --ignore tests/cluster --ignore tests/e2e tests
+tests-of-jobs:
+	.venv/bin/python -m pytest --durations 10 $(addprefix --ignore ,$(RAY)) tests/e2e
 
 chaos: ## the long run of the queue's tests: thousands of modelled steps, hundreds of kills, nodes that die
 	@scripts/setup.sh test

@@ -6,8 +6,9 @@ import contextlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import psutil
@@ -15,6 +16,7 @@ from ray._private.ray_constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 
+T = TypeVar("T")
 STORE_BYTES = 80 * 2**20
 
 
@@ -29,17 +31,15 @@ class Town:
         head["object_store_memory"] = STORE_BYTES
         # Otherwise every ray.init() on this machine would join it.
         with mock.patch("ray._private.utils.write_ray_address"):
-            self._cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+            self._cluster = _started(lambda: Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False))
         self.address = str(self._cluster.address)
         self.nodes: list[Any] = []
         for _ in range(nodes):
             self.add_node()
 
     def add_node(self) -> None:
-        added = self._cluster.add_node(
-            num_cpus=2, resources={"job_slot": self.slots}, object_store_memory=STORE_BYTES, wait=True
-        )
-        self.nodes.append(added)
+        has = {"num_cpus": 2, "resources": {"job_slot": self.slots}, "object_store_memory": STORE_BYTES}
+        self.nodes.append(_started(lambda: self._cluster.add_node(**has, wait=True)))
 
     def runners(self, node: Any) -> set[str]:
         """Ids of the jobs whose coordinators are on a node."""
@@ -71,6 +71,24 @@ class Town:
                 _kill(node)
                 node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _started(start: Callable[[], T]) -> T:
+    """What `start` answers; tried again where a busy machine took longer than the half minute Ray gives a node."""
+    us = psutil.Process()
+    for tries_left in (2, 1, 0):
+        before = set(us.children(recursive=True))
+        try:
+            return start()
+        except Exception as error:
+            late = set(us.children(recursive=True)) - before
+            for process in late:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(list(late), timeout=30)
+            if "timed out during startup" not in str(error) or not tries_left:
+                raise
+    raise AssertionError
 
 
 def _kill(node: Any) -> None:
